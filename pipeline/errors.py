@@ -1,0 +1,42 @@
+"""What can go wrong, and what to do about it.
+
+TrailerError                  the run cannot go on; the message says what to do
+  InputError                  the film, track, subtitles, library, checkpoint or config is not usable
+  MissingDependencyError      an optional package, a program or a weight file is absent
+  MediaError                  ffmpeg failed; carries the command and its last lines
+  NoSolutionError             the constraints cannot be met (too few usable shots, everything banned)
+
+Bugs are not in this tree: they stay ValueError or AssertionError, and show a traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class TrailerError(Exception):
+    """The run cannot go on. The message is for the user: what happened, with the values, and what to do."""
+
+
+class InputError(TrailerError):
+    """A film, track, subtitle file, library, checkpoint or setting that cannot be used."""
+
+
+class MissingDependencyError(TrailerError):
+    """An optional package, a program or a weight file that is absent."""
+
+
+class NoSolutionError(TrailerError):
+    """Constraints that cannot all be met."""
+
+
+class MediaError(TrailerError):
+    """ffmpeg failed, or exited 0 and made something else than was asked for.
+
+    command: the argument list that was run. log: the last lines of its standard error.
+    """
+
+    def __init__(self, message: str, command: Sequence[str] = (), log: str = "") -> None:
+        super().__init__(message if not log else f"{message}\n{log}")
+        self.command = tuple(command)
+        self.log = log

@@ -1,0 +1,412 @@
+"""The records that travel through the product: what was seen, chosen and planned.
+
+Source times are float seconds on the clock of the file that the record names, taken from the container's timestamps and
+never from frame index / average rate. Spans are half-open, [start, end). Trailer times are whole frames of the output
+rate. Arrays are float32 unless said; row i belongs to item i; the shape stands at the field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+U8 = NDArray[np.uint8]
+Bool = NDArray[np.bool_]
+
+SAME_TIME = 1e-6  # s; two source times closer than this are one time
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """[start, end) in seconds on the clock of one file."""
+
+    start: float
+    end: float
+
+    def __post_init__(self) -> None:
+        if not self.start <= self.end:
+            raise ValueError(f"a span ends before it starts: {self.start} > {self.end}")
+
+    @property
+    def duration(self) -> float:
+        return self.end - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class AudioStream:
+    """One sound track of a film. index: stream index in the container."""
+
+    index: int
+    codec: str
+    language: str
+    channels: int
+    sample_rate: int
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SubtitleStream:
+    """One subtitle track of a film. index: stream index in the container."""
+
+    index: int
+    codec: str
+    language: str
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Film:
+    """A film file as its container describes it. Nothing is decoded but the first frames.
+
+    start: timestamp of the first picture in seconds (not 0 in many transport streams); duration: seconds of picture from
+    there. width, height: coded pixels, before pixel aspect and rotation. rotation: degrees counter-clockwise that the
+    picture is to be turned for display, one of 0, 90, 180, 270. frame_rate: nominal; times never come from it.
+    """
+
+    path: Path
+    fingerprint: str
+    start: float
+    duration: float
+    frame_rate: Fraction
+    width: int
+    height: int
+    video_index: int
+    audio: tuple[AudioStream, ...] = ()
+    subtitles: tuple[SubtitleStream, ...] = ()
+    rotation: int = 0
+    pixel_aspect: Fraction = Fraction(1)
+    transfer: str = ""
+    primaries: str = ""
+    matrix: str = ""
+    full_range: bool = False
+    interlaced: bool = False
+    variable_rate: bool = False
+    codec: str = ""
+    pixel_format: str = ""
+
+    def __post_init__(self) -> None:
+        if self.duration <= 0 or self.width <= 0 or self.height <= 0 or self.frame_rate <= 0:
+            raise ValueError(f"not a film: {self.duration} s, {self.width}x{self.height}, {self.frame_rate} frames/s")
+
+    @property
+    def end(self) -> float:
+        """Seconds on the film's clock at which the last picture ends."""
+        return self.start + self.duration
+
+    @property
+    def display_size(self) -> tuple[int, int]:
+        """(width, height) in square pixels as shown, rounded to even numbers."""
+        width, height = Fraction(self.width) * self.pixel_aspect, Fraction(self.height)
+        if self.rotation in (90, 270):
+            width, height = height, width
+        return max(2, round(width / 2) * 2), max(2, round(height / 2) * 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """A music file. duration: seconds of decoded sound."""
+
+    path: Path
+    fingerprint: str
+    duration: float
+    sample_rate: int
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """What one decode of the film saw.
+
+    times (n,) float64: timestamp of every picture, on the film's clock, increasing.
+    scores (n, 3): mean absolute difference to the previous picture in hue, saturation and value, 0..255; row 0 is zero.
+    luma (n, 2): mean and standard deviation of the picture's luma, 0..255.
+    letterbox (4,): left, top, right, bottom as fractions of width and height that are black throughout.
+    sample_times (m,) float64: times of the sampled pictures; sample_bytes (k,) uint8: their JPEGs end to end;
+    sample_offsets (m + 1,) int64: where each JPEG begins and ends.
+    sound (w, b): RMS per window and frequency band, full scale = 1; sound_start s and sound_step s place window 0 on the
+    film's clock; w = 0 for a silent film.
+    warnings: what was wrong with the file and did not stop the pass.
+    """
+
+    film: Film
+    times: F64
+    scores: F32
+    luma: F32
+    letterbox: F32
+    sample_times: F64
+    sample_bytes: U8
+    sample_offsets: I64
+    sound: F32
+    sound_start: float
+    sound_step: float
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        n = len(self.times)
+        if self.scores.shape != (n, 3) or self.luma.shape != (n, 2):
+            raise ValueError("scores and luma must have one row a picture")
+        if len(self.sample_offsets) != len(self.sample_times) + 1:
+            raise ValueError("sample_offsets must have one entry more than sample_times")
+        if n > 1 and not (np.diff(self.times) > 0).all():
+            raise ValueError("times must increase")
+
+
+def _check_cover(spans: Sequence[Span], start: float, end: float) -> None:
+    if not spans:
+        raise ValueError("no spans")
+    edges = [start, *(s.end for s in spans)]
+    if any(abs(s.start - e) > SAME_TIME for s, e in zip(spans, edges, strict=False)) or abs(edges[-1] - end) > SAME_TIME:
+        raise ValueError("spans must touch one another and cover the whole")
+
+
+@dataclass(frozen=True, slots=True)
+class Shots:
+    """The film's shots: spans that touch and cover the film.
+
+    flags: per shot a frozenset of words such as "black", "static", "text", "credits", "opening", "ending".
+    energy (n,): motion, 0..1 (rank within the film). luma (n,): mean luma, 0..255.
+    """
+
+    film: Film
+    spans: tuple[Span, ...]
+    flags: tuple[frozenset[str], ...]
+    energy: F32
+    luma: F32
+
+    def __post_init__(self) -> None:
+        n = len(self.spans)
+        _check_cover(self.spans, self.film.start, self.film.end)
+        if len(self.flags) != n or self.energy.shape != (n,) or self.luma.shape != (n,):
+            raise ValueError("flags, energy and luma must have one entry a shot")
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """A track cut into segments that touch and cover [0, duration) of what is used of it.
+
+    energy (n,): loudness of each segment, 0..1 (rank within the track). beats: seconds on the track's clock, increasing.
+    offset: seconds of the track before its used part; span and beat times count from there.
+    """
+
+    track: Track
+    spans: tuple[Span, ...]
+    energy: F32
+    beats: F64
+    offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.spans:
+            raise ValueError("no segments")
+        _check_cover(self.spans, 0.0, self.spans[-1].end)
+        if self.energy.shape != (len(self.spans),):
+            raise ValueError("energy must have one entry a segment")
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+    @property
+    def duration(self) -> float:
+        return self.spans[-1].end
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """One unit vector a shot. source: fingerprint of the film; encoder: name@version; vectors (n, d)."""
+
+    source: str
+    encoder: str
+    vectors: F32
+
+    def __post_init__(self) -> None:
+        norms = np.linalg.norm(self.vectors, axis=1)
+        if self.vectors.ndim != 2 or not np.allclose(norms, 1.0, atol=1e-3):
+            raise ValueError("features must be unit rows")
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """One film shot per slot, as SSMP filled them.
+
+    shots (J,) film shot per slot; confidence (J,) 0..1; remasked, revised (J,): times hidden again, candidate changes.
+    excluded: shot -> why it could not be chosen. model: name and SHA-256 of the checkpoint. warnings: what was changed
+    for the user.
+    """
+
+    film: str
+    track: str
+    shots: tuple[int, ...]
+    confidence: tuple[float, ...]
+    remasked: tuple[int, ...]
+    revised: tuple[int, ...]
+    rounds: int
+    forced: int
+    excluded: dict[str, str]
+    model: dict[str, str]
+    pinned: tuple[int, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(set(self.shots)) != len(self.shots):
+            raise ValueError("a shot was chosen twice")
+        if not len(self.shots) == len(self.confidence) == len(self.remasked) == len(self.revised):
+            raise ValueError("one entry a slot")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One subtitle sentence and when it is spoken, on the film's clock."""
+
+    text: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A line laid over the trailer: it starts at trailer frame start_frame, in this slot."""
+
+    line: int
+    text: str
+    span: Span
+    slot: int
+    start_frame: int
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """One entry of the edit: trailer frames [start_frame, start_frame + frames) show the film from source.start on."""
+
+    slot: int
+    shot: int
+    source: Span
+    start_frame: int
+    frames: int
+    confidence: float = 1.0
+    pinned: bool = False
+
+    def __post_init__(self) -> None:
+        if self.frames <= 0 or self.start_frame < 0:
+            raise ValueError(f"cut {self.slot}: {self.frames} frames from {self.start_frame}")
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A title on black over trailer frames [start_frame, start_frame + frames)."""
+
+    text: str
+    start_frame: int
+    frames: int
+
+    def __post_init__(self) -> None:
+        if self.frames <= 0 or self.start_frame < 0:
+            raise ValueError(f"card {self.text!r}: {self.frames} frames from {self.start_frame}")
+
+
+@dataclass(frozen=True, slots=True)
+class FilmReference:
+    """The film as an edit list names it: enough to find it, to know it again and to render from it."""
+
+    path: Path
+    fingerprint: str
+    duration: float
+    frame_rate: Fraction
+    width: int
+    height: int
+    start: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What the trailer is to be. frames: its whole length at frame_rate."""
+
+    width: int
+    height: int
+    frame_rate: Fraction
+    frames: int
+    loudness_lufs: float
+
+
+@dataclass(frozen=True, slots=True)
+class Music:
+    """The track under the trailer. offset: seconds into the track at trailer frame 0; segments: slot starts, seconds of
+    trailer; beats: seconds of trailer."""
+
+    path: Path
+    fingerprint: str
+    offset: float
+    segments: tuple[float, ...]
+    beats: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EditList:
+    """A whole trailer as a value: everything needed to render it. Cuts and cards touch and cover [0, output.frames)."""
+
+    version: str
+    seed: int
+    title: str
+    film: FilmReference
+    output: Output
+    cuts: tuple[Cut, ...]
+    cards: tuple[Card, ...]
+    narration: tuple[Placement, ...]
+    music: Music
+    models: dict[str, Any]
+    config: dict[str, Any]
+    shots: tuple[Span, ...]
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        pieces = sorted([(c.start_frame, c.frames) for c in self.cuts] + [(c.start_frame, c.frames) for c in self.cards])
+        at = 0
+        for start, frames in pieces:
+            if start != at:
+                raise ValueError(f"frame {at} of the trailer is shown by nothing, or by two things (next starts at {start})")
+            at += frames
+        if at != self.output.frames:
+            raise ValueError(f"cuts and cards cover {at} frames of {self.output.frames}")
+        for cut in self.cuts:
+            shot = self.shots[cut.shot]
+            if cut.source.start < shot.start - SAME_TIME or cut.source.end > shot.end + SAME_TIME:
+                raise ValueError(f"cut {cut.slot} leaves its shot {cut.shot}")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One figure of the QC gate. value and limit in the unit that the name carries."""
+
+    name: str
+    passed: bool
+    value: float | str
+    limit: str
+
+
+@dataclass(frozen=True, slots=True)
+class QualityReport:
+    """What was measured on a finished trailer, and whether it may leave the house."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        return all(check.passed for check in self.checks)
+
+
+@dataclass(frozen=True, slots=True)
+class Trailer:
+    """A finished trailer file and the plan it was made from."""
+
+    path: Path
+    edit: EditList
+    duration: float

@@ -1,0 +1,194 @@
+"""What trailer to make (TrailerConfig), and where this machine keeps things (Site)."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pipeline.errors import InputError
+
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
+
+
+class Section(BaseModel):
+    """One stage's settings: fixed once made, unknown names refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ShotSettings(Section):
+    """How the film is cut into shots."""
+
+    threshold: float = Field(3.0, ge=1, le=50)
+    """Cut where a frame's score is this many times its neighbours' mean."""
+    min_score: float = Field(15.0, ge=1, le=255)
+    """Least mean change of hue, saturation and value for a cut, 0 to 255."""
+    min_seconds: float = Field(0.4, ge=0, le=10)
+    """Shortest shot in seconds."""
+
+
+class EncoderName(str, Enum):
+    """Encoders that turn a shot into a vector."""
+
+    descriptor = "descriptor"
+
+
+class FeatureSettings(Section):
+    """What a shot is described by."""
+
+    encoder: EncoderName = EncoderName.descriptor
+    """Encoder; `descriptor` needs no weights."""
+
+
+class MusicSettings(Section):
+    """How the track is cut into segments, one trailer slot each."""
+
+    mean_seconds: float = Field(2.0, ge=0.5, le=20)
+    """Mean length of a segment in seconds."""
+    min_seconds: float = Field(0.5, ge=0.2, le=10)
+    """Shortest segment in seconds."""
+
+
+class GuardSettings(Section):
+    """What may never be shown."""
+
+    ending: float = Field(0.10, ge=0, le=0.9)
+    """Share of the story at its end that is kept secret (end credits not counted)."""
+    credits: bool = True
+    """Leave out end credits and whatever follows them, opening titles and logos."""
+    black_luma: float = Field(24.0, ge=0, le=255)
+    """A shot at most this bright on average is black, 0 to 255."""
+    static_motion: float = Field(0.15, ge=0, le=50)
+    """A shot that changes less than this a frame is a still picture, 0 to 255."""
+
+
+class Decoder(str, Enum):
+    """How SSMP fills the slots."""
+
+    self_corrective = "self_corrective"
+    confidence = "confidence"
+    greedy = "greedy"
+    left_to_right = "left_to_right"
+
+
+class SelectionSettings(Section):
+    """How SSMP chooses and orders the shots."""
+
+    checkpoint: str = "bundled"
+    """`bundled`, or the path of a checkpoint (.safetensors with its .json beside it)."""
+    decoder: Decoder = Decoder.self_corrective
+    """Order in which slots are decided."""
+    max_rounds: int = Field(32, ge=1, le=1000)
+    """Most rounds of prediction before the open slots are filled at once."""
+    energy_weight: float = Field(2.0, ge=0, le=20)
+    """How strongly loud music asks for moving pictures; 0: not at all."""
+
+
+class EditSettings(Section):
+    """How the chosen shots are laid out."""
+
+    margin_frames: int = Field(2, ge=1, le=24)
+    """Film frames left unused at each end of a shot, so that no neighbour's frame shows."""
+    card_seconds: float = Field(2.5, ge=0, le=10)
+    """Length of the title card at the end in seconds; 0: no card."""
+
+
+class SoundSettings(Section):
+    """How the trailer sounds."""
+
+    loudness_lufs: float = Field(-14.0, ge=-40, le=-8)
+    """Integrated loudness of the trailer in LUFS."""
+    true_peak_dbtp: float = Field(-1.0, ge=-9, le=-0.5)
+    """Highest true peak in dBTP."""
+    film_db: float = Field(-12.0, ge=-60, le=0)
+    """Level of the film's own sound against the music in dB."""
+
+
+class VideoSettings(Section):
+    """How the picture is encoded."""
+
+    crf: int = Field(18, ge=0, le=40)
+    """H.264 constant rate factor; lower is better and larger."""
+    preset: str = Field("medium", pattern="^(ultrafast|superfast|veryfast|faster|fast|medium|slow|slower)$")
+    """x264 preset."""
+    max_height: int = Field(1080, ge=90, le=4320)
+    """Tallest picture in pixels; a taller film is scaled down."""
+
+
+class TrailerConfig(Section):
+    """What trailer to make."""
+
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    """Seed of every random choice."""
+    title: str = Field("", max_length=200)
+    """Title on the card; empty: from the file name."""
+    length: float | None = Field(None, ge=5, le=600)
+    """Length of the trailer in seconds; none: that of the music."""
+    shots: ShotSettings = ShotSettings()
+    features: FeatureSettings = FeatureSettings()
+    music: MusicSettings = MusicSettings()
+    guards: GuardSettings = GuardSettings()
+    selection: SelectionSettings = SelectionSettings()
+    edit: EditSettings = EditSettings()
+    sound: SoundSettings = SoundSettings()
+    video: VideoSettings = VideoSettings()
+
+
+class Site(BaseSettings):
+    """Where this machine keeps things: TRAILER_* in the environment. Never changes a result and is never hashed."""
+
+    model_config = SettingsConfigDict(env_prefix="TRAILER_", frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+    work_dir: Path = Field(default_factory=lambda: Path.home() / ".cache" / "trailer")
+    """Folder of the artifacts that later runs reuse."""
+    weights_dir: Path = Field(default_factory=lambda: Path.home() / ".cache" / "trailer" / "weights")
+    """Folder of model weights."""
+    device: str = "auto"
+    """`auto`, `cpu` or `cuda`."""
+    ffmpeg: Path | None = None
+    """ffmpeg program; none: the one on PATH, else the packaged one."""
+
+
+def load_config(path: Path | None, assignments: Sequence[str] = ()) -> TrailerConfig:
+    """Defaults < the TOML file at path < assignments like `selection.max_rounds=8`.
+
+    Raises InputError for a file, name or value that cannot be used.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"cannot read the config file {path}: {error.strerror}") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} is not TOML: {error}") from error
+    for assignment in assignments:
+        _assign(values, assignment)
+    try:
+        return TrailerConfig.model_validate(values)
+    except ValidationError as error:
+        reasons = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise InputError(f"settings that cannot be used: {reasons} (see `trailer config`)") from error
+
+
+def _assign(values: dict[str, Any], assignment: str) -> None:
+    """Put `a.b=v` into nested values; v is read as TOML where it is TOML, else as text."""
+    name, equals, text = assignment.partition("=")
+    if not equals or not name.strip():
+        raise InputError(f"--set takes name=value, as in selection.max_rounds=8; got {assignment!r}")
+    try:
+        value = tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *sections, last = name.strip().split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise InputError(f"--set {assignment}: {section} is not a section")
+    values[last] = value
