@@ -1,0 +1,192 @@
+"""Write an edit list as X.edit.json (schema 1), and read it back, from any hand."""
+
+from __future__ import annotations
+
+import json
+import math
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import InputError
+from pipeline.records import Card, Cut, EditList, FilmReference, Music, Output, Placement, Span
+
+SCHEMA = 1
+MOST_BYTES = 64 << 20  # an edit list of a ten-hour film has 2 MB
+
+
+def edit_to_json(edit: EditList) -> str:
+    """The edit list as text: equal edit lists give equal bytes."""
+    film, output, music = edit.film, edit.output, edit.music
+    tree = {
+        "schema": SCHEMA,
+        "version": edit.version,
+        "seed": edit.seed,
+        "title": edit.title,
+        "film": {
+            "path": str(film.path),
+            "fingerprint": film.fingerprint,
+            "start": film.start,
+            "duration": film.duration,
+            "frame_rate": _rate(film.frame_rate),
+            "width": film.width,
+            "height": film.height,
+        },
+        "output": {
+            "width": output.width,
+            "height": output.height,
+            "frame_rate": _rate(output.frame_rate),
+            "frames": output.frames,
+            "loudness_lufs": output.loudness_lufs,
+        },
+        "cuts": [
+            {
+                "slot": cut.slot,
+                "shot": cut.shot,
+                "source_start": cut.source.start,
+                "source_end": cut.source.end,
+                "start_frame": cut.start_frame,
+                "frames": cut.frames,
+                "confidence": cut.confidence,
+                "pinned": cut.pinned,
+            }
+            for cut in edit.cuts
+        ],
+        "cards": [{"text": c.text, "start_frame": c.start_frame, "frames": c.frames} for c in edit.cards],
+        "narration": [
+            {
+                "line": p.line,
+                "text": p.text,
+                "source_start": p.span.start,
+                "source_end": p.span.end,
+                "slot": p.slot,
+                "start_frame": p.start_frame,
+                "similarity": p.similarity,
+            }
+            for p in edit.narration
+        ],
+        "music": {
+            "path": str(music.path),
+            "fingerprint": music.fingerprint,
+            "offset": music.offset,
+            "segments": list(music.segments),
+            "beats": list(music.beats),
+        },
+        "models": edit.models,
+        "config": edit.config,
+        "warnings": list(edit.warnings),
+        "shots": [[span.start, span.end] for span in edit.shots],
+    }
+    return json.dumps(tree, indent=1, ensure_ascii=False) + "\n"
+
+
+def _rate(rate: Fraction) -> str:
+    return f"{rate.numerator}/{rate.denominator}"
+
+
+def read_edit(path: Path) -> EditList:
+    """Read X.edit.json. Raises InputError, naming the field, for one that cannot be used."""
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise InputError(f"{path} is too large for an edit list ({path.stat().st_size} bytes)")
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read the edit list {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not an edit list: it is no JSON ({error})") from error
+    if not isinstance(tree, dict) or "schema" not in tree:
+        raise InputError(f"{path} is not an edit list: it has no schema")
+    if tree["schema"] != SCHEMA:
+        raise InputError(f"{path} has schema {tree['schema']}; this version reads {SCHEMA}")
+    try:
+        return _edit_from_tree(tree)
+    except KeyError as error:
+        raise InputError(f"{path} is not a whole edit list: {error.args[0]} is missing") from error
+    except (ValueError, TypeError, IndexError, ZeroDivisionError, AttributeError, OverflowError) as error:
+        raise InputError(f"{path} cannot be used as an edit list: {error}") from error
+
+
+def _edit_from_tree(tree: dict[str, Any]) -> EditList:
+    film, output, music = tree["film"], tree["output"], tree["music"]
+    return EditList(
+        version=str(tree["version"]),
+        seed=int(tree["seed"]),
+        title=str(tree.get("title", "")),
+        film=FilmReference(
+            path=Path(str(film["path"])),
+            fingerprint=str(film["fingerprint"]),
+            duration=_seconds(film["duration"]),
+            frame_rate=Fraction(film["frame_rate"]),
+            width=int(film["width"]),
+            height=int(film["height"]),
+            start=_seconds(film.get("start", 0.0)),
+        ),
+        output=Output(
+            width=_even(output["width"]),
+            height=_even(output["height"]),
+            frame_rate=_positive(Fraction(output["frame_rate"])),
+            frames=int(output["frames"]),
+            loudness_lufs=float(output["loudness_lufs"]),
+        ),
+        cuts=tuple(
+            Cut(
+                slot=int(c["slot"]),
+                shot=_index(c["shot"]),
+                source=Span(_seconds(c["source_start"]), _seconds(c["source_end"])),
+                start_frame=int(c["start_frame"]),
+                frames=int(c["frames"]),
+                confidence=float(c.get("confidence", 1.0)),
+                pinned=bool(c.get("pinned", False)),
+            )
+            for c in tree["cuts"]
+        ),
+        cards=tuple(Card(str(c["text"]), int(c["start_frame"]), int(c["frames"])) for c in tree["cards"]),
+        narration=tuple(
+            Placement(
+                line=int(p["line"]),
+                text=str(p["text"]),
+                span=Span(_seconds(p["source_start"]), _seconds(p["source_end"])),
+                slot=int(p["slot"]),
+                start_frame=int(p["start_frame"]),
+                similarity=float(p["similarity"]),
+            )
+            for p in tree["narration"]
+        ),
+        music=Music(
+            path=Path(str(music["path"])),
+            fingerprint=str(music["fingerprint"]),
+            offset=_seconds(music["offset"]),
+            segments=tuple(_seconds(s) for s in music["segments"]),
+            beats=tuple(_seconds(b) for b in music.get("beats", [])),
+        ),
+        models=dict(tree["models"]),
+        config=dict(tree["config"]),
+        shots=tuple(Span(_seconds(a), _seconds(b)) for a, b in tree["shots"]),
+        warnings=tuple(str(w) for w in tree.get("warnings", [])),
+    )
+
+
+def _seconds(value: Any) -> float:
+    seconds = float(value)
+    if not math.isfinite(seconds):
+        raise ValueError(f"{value} is not a time")
+    return seconds
+
+
+def _index(value: Any) -> int:
+    if int(value) < 0:  # Python would count it from the end
+        raise ValueError(f"{value} is not the number of a shot")
+    return int(value)
+
+
+def _even(value: Any) -> int:
+    size = int(value)
+    if size < 2 or size % 2 or size > 8192:
+        raise ValueError(f"{value} is not an even picture size")
+    return size
+
+
+def _positive(rate: Fraction) -> Fraction:
+    if not 0 < rate <= 1000:
+        raise ValueError(f"{rate} is not a frame rate")
+    return rate

@@ -1,0 +1,394 @@
+"""Open media files and run ffmpeg. No other module opens a container (decode.py reads through open_media) or starts a program."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import IO, Any
+
+import av
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream as AvAudioStream
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from pipeline.errors import InputError, MediaError, MissingDependencyError
+from pipeline.records import F32, U8, AudioStream, Film, SubtitleStream, Track
+
+# A file that names other files could make us read, or fetch, what the user did not name.
+REFUSED_FORMATS = frozenset({"concat", "dash", "hls", "imf", "tty", "lavfi", "webvtt", "srt", "ass", "subviewer"})
+COVER_CODECS = frozenset({"png", "gif", "bmp", "tiff", "webp"})
+LOG_LINES = 12  # of ffmpeg's standard error, kept for the message
+SAMPLED_BYTES = 1 << 20  # per block of a fingerprint
+SAMPLED_BLOCKS = 8
+REORDER_FRAMES = 2  # by which x264 sends a picture ahead of its time, with B-frames in a pyramid
+FIRST_PACKETS = 400  # in which a first picture must come out, or the film is not usable
+
+
+def fingerprint_file(path: Path) -> str:
+    """Know a file by its content, at the cost of 8 MiB however large it is.
+
+    SHA-256 over the size and eight blocks of 1 MiB spread evenly from the first byte to the last (the whole file when it
+    is smaller). A changed header, index, length or re-encode changes it; equal content under another name does not.
+    """
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        if size <= SAMPLED_BLOCKS * SAMPLED_BYTES:
+            digest.update(file.read())
+        else:
+            for block in range(SAMPLED_BLOCKS):
+                file.seek((size - SAMPLED_BYTES) * block // (SAMPLED_BLOCKS - 1))
+                digest.update(file.read(SAMPLED_BYTES))
+    return digest.hexdigest()[:32]
+
+
+def check_readable(path: Path, what: str) -> None:
+    """Raise InputError unless path is a file with something in it. what: "film", "track" ..."""
+    try:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; name the {what} file itself")
+        if not path.exists():
+            raise InputError(f"no such {what}: {path}")
+        if path.stat().st_size == 0:
+            raise InputError(f"the {what} {path} is empty (0 bytes)")
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        raise InputError(f"cannot read the {what} {path}: {error.strerror}") from error
+
+
+@contextmanager
+def open_media(path: Path, what: str = "film") -> Iterator[InputContainer]:
+    """Open a media file for reading, local files only.
+
+    Raises InputError for what is no media file, or a playlist that points elsewhere.
+    """
+    check_readable(path, what)
+    try:
+        # an absolute path is never taken for a protocol or an option
+        container = av.open(str(path.resolve()), options={"protocol_whitelist": "file"}, metadata_errors="replace")
+    except (FFmpegError, ValueError) as error:
+        raise InputError(f"the {what} {path} is not a media file that can be opened ({_reason(error)})") from error
+    with container:
+        formats = set(container.format.name.split(","))
+        if formats & REFUSED_FORMATS or container.format.name.startswith("image2"):
+            raise InputError(f"the {what} {path} is no {what} but {container.format.long_name}")
+        yield container
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def pick_video(container: InputContainer) -> VideoStream | None:
+    """The first video stream that is a moving picture: cover art and still attachments do not count."""
+    for stream in container.streams.video:
+        if stream.disposition & av.stream.Disposition.attached_pic:
+            continue
+        if stream.codec_context is None or (stream.codec_context.name in COVER_CODECS and stream.frames <= 1):
+            continue
+        return stream
+    return None
+
+
+def probe_film(path: Path) -> Film:
+    """Describe a film from its container and its first picture.
+
+    Raises InputError for a file without a moving picture that can be decoded.
+    """
+    with open_media(path, "film") as container:
+        video = pick_video(container)
+        if video is None:
+            kind = "only sound" if container.streams.audio else "no picture"
+            raise InputError(f"the film {path} holds {kind}; a trailer needs a picture")
+        first = _first_picture(container, video, path)
+        rate = video.guessed_rate or video.average_rate or Fraction(25)
+        if not Fraction(1, 2) <= rate <= 480:
+            rate = video.average_rate if video.average_rate and video.average_rate <= 480 else Fraction(25)
+        start = float(first.time or 0.0)
+        average, base = video.average_rate, video.base_rate
+        return Film(
+            path=path.resolve(),
+            fingerprint=fingerprint_file(path),
+            start=start,
+            duration=_picture_duration(container, video, start, rate),
+            frame_rate=Fraction(rate),
+            width=first.width,
+            height=first.height,
+            video_index=video.index,
+            audio=tuple(_describe_audio(s) for s in container.streams.audio if s.codec_context is not None),
+            subtitles=tuple(
+                SubtitleStream(s.index, s.codec_context.name, s.language or "und", s.metadata.get("title", ""))
+                for s in container.streams.subtitles
+                if s.codec_context is not None
+            ),
+            rotation=int(first.rotation) % 360 if int(first.rotation) % 90 == 0 else 0,
+            pixel_aspect=Fraction(video.sample_aspect_ratio or 1) or Fraction(1),
+            transfer=str(getattr(first.color_trc, "name", first.color_trc)),
+            primaries=str(getattr(first.color_primaries, "name", first.color_primaries)),
+            matrix=str(getattr(first.colorspace, "name", first.colorspace)),
+            full_range=int(first.color_range) == 2,
+            interlaced=bool(first.interlaced_frame),
+            variable_rate=bool(average and base and abs(average / base - 1) > Fraction(1, 1000)),
+            codec=video.codec_context.name,
+            pixel_format=first.format.name,
+        )
+
+
+def _describe_audio(stream: AvAudioStream) -> AudioStream:
+    context = stream.codec_context
+    return AudioStream(
+        index=stream.index,
+        codec=context.name,
+        language=stream.language or "und",
+        channels=int(context.channels),
+        sample_rate=int(context.sample_rate or 0),
+        title=stream.metadata.get("title", ""),
+    )
+
+
+def _first_picture(container: InputContainer, video: VideoStream, path: Path) -> VideoFrame:
+    problem = "no picture in it can be decoded"
+    for count, packet in enumerate(container.demux(video)):
+        try:
+            for frame in packet.decode():
+                if isinstance(frame, VideoFrame) and frame.width > 0:
+                    return frame
+        except FFmpegError as error:
+            problem = _reason(error)
+        if count >= FIRST_PACKETS:
+            break
+    raise InputError(f"the film {path} cannot be decoded: {problem}")
+
+
+def _picture_duration(container: InputContainer, video: VideoStream, start: float, rate: Fraction) -> float:
+    """Seconds from the first picture to the end as the container states them; counted from packets when it does not."""
+    if video.duration is not None and video.time_base is not None and video.duration > 0:
+        return float(video.duration * video.time_base)
+    if container.duration:
+        return container.duration / av.time_base
+    last = start
+    for packet in container.demux(video):
+        if packet.pts is not None and packet.time_base is not None:
+            last = max(last, float(packet.pts * packet.time_base))
+    return last - start + float(1 / rate)
+
+
+def probe_track(path: Path) -> Track:
+    """Describe a music file. The duration is the container's; decode.read_track knows the true one.
+
+    Raises InputError for a file without sound.
+    """
+    with open_media(path, "track") as container:
+        streams = container.streams.audio
+        if not streams or streams[0].codec_context is None:
+            raise InputError(f"the track {path} holds no sound")
+        stream = streams[0]
+        seconds = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+        seconds = seconds or (container.duration or 0) / av.time_base
+        return Track(path.resolve(), fingerprint_file(path), seconds, int(stream.codec_context.sample_rate or 0))
+
+
+def write_film(
+    path: Path,
+    pictures: Iterable[U8],
+    *,
+    frame_rate: Fraction,
+    timestamps: Sequence[Fraction] | None = None,
+    sound: F32 | None = None,
+    sample_rate: int = 48000,
+    codec: str = "libx264",
+    crf: int = 18,
+    pixel_format: str = "yuv420p",
+    options: Mapping[str, str] | None = None,
+) -> None:
+    """Write pictures (h, w, 3) RGB and sound (n, channels) as a film; the container follows from the suffix.
+
+    One picture every 1/frame_rate s, or at timestamps (seconds, increasing: a variable rate, kept on a grid of 1/90000 s).
+    """
+    time_base = 1 / Fraction(frame_rate) if timestamps is None else Fraction(1, 90000)
+    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+    with av.open(str(partial.resolve()), "w") as container:
+        video = container.add_stream(codec, rate=frame_rate, options={"crf": str(crf), **(options or {})})
+        assert isinstance(video, VideoStream)
+        video.pix_fmt = pixel_format
+        video.codec_context.time_base = time_base
+        audio = None
+        if sound is not None:
+            layout = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}[sound.shape[1]]
+            audio = container.add_stream("aac", rate=sample_rate, layout=layout)
+            assert isinstance(audio, AvAudioStream)
+        written = 0  # samples of sound
+        for number, picture in enumerate(pictures):
+            if number == 0:
+                video.height, video.width = picture.shape[:2]
+            frame = VideoFrame.from_ndarray(picture, format="rgb24")
+            seconds = number / Fraction(frame_rate) if timestamps is None else timestamps[number]
+            frame.pts, frame.time_base = round(seconds / time_base), time_base
+            container.mux(video.encode(frame))
+            if sound is not None and audio is not None:  # interleaved, so that a reader finds both in one pass
+                due = min(len(sound), int((seconds + 1) * sample_rate))
+                written = _write_sound(container, audio, sound, written, due, sample_rate)
+        container.mux(video.encode(None))
+        if sound is not None and audio is not None:
+            _write_sound(container, audio, sound, written, len(sound), sample_rate)
+            container.mux(audio.encode(None))
+    partial.replace(path)  # a reader sees the old file or the new one, never half
+
+
+def _write_sound(container: Any, audio: AvAudioStream, sound: F32, start: int, end: int, sample_rate: int) -> int:
+    for at in range(start, end, 1024):
+        block = np.ascontiguousarray(sound[at : min(at + 1024, end)].T, dtype=np.float32)
+        frame = AudioFrame.from_ndarray(block, format="fltp", layout=audio.layout)
+        frame.sample_rate, frame.pts, frame.time_base = sample_rate, at, Fraction(1, sample_rate)
+        container.mux(audio.encode(frame))
+    return max(start, end)
+
+
+def join_clips(clips: Sequence[Path], frames: Sequence[int], frame_rate: Fraction, out: Path) -> None:
+    """Join H.264 clips of one encoder setting without re-encoding, clip after clip, every frame at its own whole tick.
+
+    frames: pictures in each clip. ffmpeg's concat demuxer would round each clip's start to microseconds, and a frame to a
+    neighbouring tick with it. Raises MediaError when a clip does not hold what it should.
+    """
+    tick = 1 / Fraction(frame_rate)
+    with av.open(str(out.resolve()), "w") as joined:
+        stream: VideoStream | None = None
+        header: bytes | None = None
+        start = 0
+        for path, count in zip(clips, frames, strict=True):
+            with av.open(str(path.resolve()), options={"protocol_whitelist": "file"}) as clip:
+                source = clip.streams.video[0]
+                if stream is None:
+                    stream = joined.add_stream_from_template(source)
+                    stream.time_base, header = tick, source.codec_context.extradata
+                if source.codec_context.extradata != header:
+                    raise MediaError(f"the clip {path} was encoded with other settings; remove it and run again")
+                written = 0
+                for packet in clip.demux(source):
+                    if packet.pts is None or packet.dts is None:  # the flush at the end
+                        continue
+                    assert packet.time_base is not None
+                    packet.pts = start + round(packet.pts * packet.time_base / tick)
+                    # one step a packet through all clips: each clip's own reordering delay may be less
+                    packet.dts = start + written - REORDER_FRAMES
+                    packet.duration, packet.time_base, packet.stream = 1, tick, stream
+                    joined.mux(packet)
+                    written += 1
+            if written != count:
+                raise MediaError(f"the clip {path} holds {written} frames and not {count}; remove it and run again")
+            start += count
+
+
+def find_ffmpeg(named: Path | None = None) -> Path:
+    """The ffmpeg to run: the named one, else the one on PATH, else the one that imageio-ffmpeg carries."""
+    if named is not None:
+        if not named.is_file():
+            raise MissingDependencyError(f"no ffmpeg at {named} (TRAILER_FFMPEG)")
+        return named
+    found = shutil.which("ffmpeg")
+    if found is not None:
+        return Path(found)
+    try:
+        import imageio_ffmpeg
+
+        return Path(imageio_ffmpeg.get_ffmpeg_exe())
+    except (ImportError, RuntimeError) as error:
+        raise MissingDependencyError("no ffmpeg: install one, or `pip install imageio-ffmpeg`") from error
+
+
+_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+PR_SET_PDEATHSIG = 1
+
+
+def _die_with_parent() -> None:
+    """In the child, before exec: a killed parent leaves no ffmpeg behind."""
+    if _LIBC is not None:
+        _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def run_ffmpeg(
+    program: Path,
+    arguments: Sequence[str],
+    *,
+    chunks: Iterable[bytes | memoryview] | None = None,
+    timeout: float,
+    on_line: Callable[[str], None] | None = None,
+    cwd: Path | None = None,
+) -> str:
+    """Run ffmpeg once and return what it wrote to standard error.
+
+    chunks are fed to its standard input. timeout: seconds for the whole run; it and any failure end the child.
+    Raises MediaError with the command and the last lines of the log.
+    """
+    command = [str(program), "-hide_banner", "-nostdin", "-nostats", *arguments]
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE if chunks is not None else subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        cwd=cwd,
+        preexec_fn=_die_with_parent if _LIBC is not None else None,  # noqa: PLW1509
+    )
+    lines: deque[str] = deque(maxlen=2000)
+    assert process.stderr is not None
+    reader = threading.Thread(target=_collect, args=(process.stderr, lines, on_line), daemon=True)
+    reader.start()
+    overdue = threading.Timer(timeout, process.kill)
+    overdue.start()
+    try:
+        if chunks is not None and process.stdin is not None:
+            with suppress(BrokenPipeError):  # it ended early: its return code and log say why
+                for chunk in chunks:
+                    process.stdin.write(chunk)
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+        code = process.wait()
+        late = not overdue.is_alive()
+    finally:
+        overdue.cancel()
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        reader.join()
+        process.stderr.close()
+        if process.stdin is not None and not process.stdin.closed:
+            with suppress(OSError):
+                process.stdin.close()
+    log = "\n".join(lines)
+    if code != 0:
+        reason = f"took longer than {timeout:.0f} s" if late else f"failed with {code}"
+        raise MediaError(f"ffmpeg {reason}: {' '.join(command)}", command, "\n".join(list(lines)[-LOG_LINES:]))
+    return log
+
+
+def _collect(stream: IO[bytes], lines: deque[str], on_line: Callable[[str], None] | None) -> None:
+    for raw in stream:
+        line = raw.decode("utf-8", "replace").rstrip()
+        lines.append(line)
+        if on_line is not None:
+            on_line(line)
+
+
+def sync_file(path: Path) -> None:
+    """Make sure that a written file is on the disk before it gets its final name."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,315 @@
+"""Turn an edit list into a file: every cut encoded on its own, joined without re-encoding, the sound laid under it once.
+
+The pictures of a cut are chosen here by timestamp and piped to ffmpeg raw, so that the clock of the edit list, of the
+analysis and of the render is one. The jobs (argument lists) are built by pure functions; media.py runs them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import ffmpeg
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+
+from pipeline.decode import choose_sound, read_pictures, read_sound, read_track
+from pipeline.errors import InputError, MediaError
+from pipeline.media import find_ffmpeg, join_clips, probe_film, run_ffmpeg
+from pipeline.mix import RATE, mix_sound
+from pipeline.records import F32, U8, Card, Cut, EditList, Film, Output, Trailer
+from pipeline.settings import ASSETS, Site, SoundSettings, TrailerConfig, VideoSettings
+from pipeline.workdir import finish_file, partial_path
+
+log = logging.getLogger("trailer")
+
+RENDER_VERSION = 1  # of the clips; a change in what a clip shows must change it
+AUDIO_BITRATE = "256k"
+MASTER_TRIES = 4  # of loudness and peak; each listens to what the last one made
+LOUDNESS_WITHIN = 0.3  # LU; half of what the contract allows
+PEAK_HEADROOM = 0.5  # dB under the limit at first: AAC adds a little
+SILENT_LUFS = -65.0  # a mix below this has nothing to bring to a level
+FONT = ASSETS / "fonts" / "DejaVuSansCondensed-Bold.ttf"
+# seconds a job may take: a fixed part, and so many times the length of what it makes
+JOB_SECONDS, JOB_FACTOR = 60.0, 60.0
+COLOUR_NAMES = {  # as the container numbers them (ITU-T H.273) -> as ffmpeg's options name them
+    "primaries": {"1": "bt709", "5": "bt470bg", "6": "smpte170m", "9": "bt2020"},
+    "transfer": {"1": "bt709", "6": "smpte170m", "14": "bt2020-10"},
+    "matrix": {"1": "bt709", "5": "bt470bg", "6": "smpte170m", "9": "bt2020nc"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One encoded stretch of the trailer, kept under its key for the next render."""
+
+    key: str
+    frames: int
+
+
+def render_trailer(
+    edit: EditList, out: Path, clips: Path, site: Site, *, progress: Callable[[float], None] | None = None
+) -> Trailer:
+    """Render an edit list to `out`. clips: folder in which encoded cuts are kept and looked up.
+
+    Raises InputError when the film or the track is no longer the one that the edit list names, MediaError when ffmpeg
+    fails or makes something else than asked.
+    """
+    program = find_ffmpeg(site.ffmpeg)
+    config = TrailerConfig.model_validate(edit.config)
+    film = find_film(edit)
+    clips.mkdir(parents=True, exist_ok=True)
+    pieces = sorted([*edit.cuts, *edit.cards], key=lambda piece: piece.start_frame)
+    paths = [clips / f"{_clip_key(piece, film, edit.output, config.video)}.mp4" for piece in pieces]
+    todo = [(piece, path) for piece, path in zip(pieces, paths, strict=True) if not path.exists()]
+    done = edit.output.frames - sum(piece.frames for piece, _ in todo)
+    # one thread an encode and one encode a core: nothing is lost to waiting, and the result is the same on any machine
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        jobs = {
+            pool.submit(_encode_piece, piece, path, film, edit.output, config.video, program): piece
+            for piece, path in todo
+        }
+        try:
+            for job in as_completed(jobs):
+                job.result()
+                done += jobs[job].frames
+                if progress is not None:
+                    progress(0.8 * done / edit.output.frames)
+        except BaseException:
+            for job in jobs:
+                job.cancel()
+            raise
+    _assemble(edit, film, paths, [piece.frames for piece in pieces], out, config.sound, program)
+    if progress is not None:
+        progress(1.0)
+    return Trailer(out, edit, float(edit.output.frames / edit.output.frame_rate))
+
+
+def find_film(edit: EditList) -> Film:
+    """The film that an edit list names. Raises InputError when it is gone or has become another."""
+    film = probe_film(edit.film.path)
+    if film.fingerprint != edit.film.fingerprint:
+        raise InputError(f"{edit.film.path} is not the film that the edit list was made from (its content has changed)")
+    return replace(film, start=edit.film.start, duration=edit.film.duration)
+
+
+def _clip_key(piece: Cut | Card, film: Film, output: Output, video: VideoSettings) -> str:
+    shown = [film.fingerprint, piece.source.start] if isinstance(piece, Cut) else [piece.text]
+    look = [output.width, output.height, str(output.frame_rate), video.crf, video.preset, film.matrix, film.primaries]
+    text = json.dumps([RENDER_VERSION, type(piece).__name__, shown, piece.frames, look])
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def _encode_piece(piece: Cut | Card, path: Path, film: Film, output: Output, video: VideoSettings, program: Path) -> None:
+    partial = partial_path(path)
+    seconds = float(piece.frames / output.frame_rate)
+    if isinstance(piece, Card):
+        size, pixel_format = (output.width, output.height), "rgb24"
+        chunks: Iterator[bytes] = draw_card(piece, output)
+    else:
+        times = [piece.source.start + float(k / output.frame_rate) for k in range(piece.frames)]
+        size, pixel_format, chunks = _raw_pictures(film, times)
+    arguments = clip_job(
+        partial, size, pixel_format, output, video, film=film if isinstance(piece, Cut) else None
+    )
+    try:
+        run_ffmpeg(program, arguments, chunks=chunks, timeout=JOB_SECONDS + JOB_FACTOR * seconds)
+        finish_file(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def clip_job(
+    path: Path, size: tuple[int, int], pixel_format: str, output: Output, video: VideoSettings, *, film: Film | None
+) -> list[str]:
+    """ffmpeg's arguments for one clip: raw pictures on standard input, H.264 in MP4 out. film: none for a card."""
+    full = film is not None and film.full_range
+    stream = ffmpeg.input(
+        "pipe:0",
+        format="rawvideo",
+        pix_fmt=pixel_format,
+        video_size=size,
+        framerate=str(output.frame_rate),
+    )
+    if film is not None and film.rotation:
+        for _ in range(film.rotation // 90):
+            stream = stream.filter("transpose", "cclock")
+    scaling = {"in_range": "pc", "out_range": "tv"} if full or film is None else {}
+    stream = stream.filter("scale", output.width, output.height, flags="lanczos+accurate_rnd", **scaling)
+    stream = stream.filter("setsar", "1").filter("format", "yuv420p")
+    rate = output.frame_rate
+    job = stream.output(
+        str(path),
+        vcodec="libx264",
+        crf=video.crf,
+        preset=video.preset,
+        threads=1,
+        video_track_timescale=rate.numerator,  # a frame is exactly rate.denominator ticks
+        **_colour_options(film),
+    )
+    return ["-protocol_whitelist", "file,pipe", "-v", "warning", *_without_program(job)]
+
+
+def _colour_options(film: Film | None) -> dict[str, str]:
+    if film is None:
+        return {}
+    named = {
+        "color_primaries": COLOUR_NAMES["primaries"].get(film.primaries),
+        "color_trc": COLOUR_NAMES["transfer"].get(film.transfer),
+        "colorspace": COLOUR_NAMES["matrix"].get(film.matrix),
+    }
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def _without_program(job: object) -> list[str]:
+    arguments: list[str] = ffmpeg.compile(job, overwrite_output=True)
+    return arguments[1:]
+
+
+def _raw_pictures(film: Film, times: list[float]) -> tuple[tuple[int, int], str, Iterator[bytes]]:
+    """Size, raw format, and the pictures as bytes. 8-bit 4:2:0 passes as it is; all else becomes 8-bit 4:4:4."""
+    straight = film.pixel_format in ("yuv420p", "yuvj420p") and film.width % 2 == film.height % 2 == 0
+    size = (film.width, film.height)
+
+    def chunks() -> Iterator[bytes]:
+        reformatter = VideoReformatter()
+        shown: VideoFrame | None = None
+        data = b""
+        for frame in read_pictures(film, times):
+            if frame is not shown:
+                shown = frame
+                if not straight or (frame.width, frame.height) != size or frame.format.name != film.pixel_format:
+                    frame = reformatter.reformat(frame, *size, "yuv420p" if straight else "yuv444p")
+                data = frame.to_ndarray().tobytes()
+            yield data
+
+    return size, "yuv420p" if straight else "yuv444p", chunks()
+
+
+def draw_card(card: Card, output: Output) -> Iterator[bytes]:
+    """The card's pictures as RGB bytes: the title in white on black, fading in and out. MoviePy draws the lettering."""
+    image = draw_title(card.text, output.width, output.height).astype(np.float32)
+    fade = max(1, min(card.frames // 4, round(output.frame_rate / 2)))
+    for number in range(card.frames):
+        # the card's last frame is not yet black: the trailer ends on it
+        strength = min(1.0, (number + 1) / fade, (card.frames - number) / fade)
+        yield (image * strength).astype(np.uint8).tobytes()
+
+
+def draw_title(text: str, width: int, height: int) -> U8:
+    """White lettering in the middle of black, (height, width, 3) RGB, as large as fits 80 % of the width."""
+    from moviepy import CompositeVideoClip, TextClip
+
+    canvas = np.zeros((height, width, 3), np.uint8)
+    if not text.strip():
+        return canvas
+    clip = TextClip(
+        font=str(FONT),
+        text=text,
+        color="white",
+        size=(max(2, round(width * 0.8)), max(2, round(height * 0.5))),
+        method="caption",
+        text_align="center",
+        horizontal_align="center",
+        vertical_align="center",
+        duration=1,
+    ).with_position("center")
+    frame = CompositeVideoClip([clip], size=(width, height)).with_duration(1).get_frame(0)
+    return np.asarray(frame, dtype=np.uint8)
+
+
+def _assemble(
+    edit: EditList, film: Film, clips: list[Path], frames: list[int], out: Path, sound: SoundSettings, program: Path
+) -> None:
+    """Join the clips, lay the sound under them, and bring it to its loudness by listening to the result."""
+    wave, joined = partial_path(out.with_suffix(".f32")), partial_path(out.with_suffix(".mp4"))
+    partial = partial_path(out)
+    seconds = float(edit.output.frames / edit.output.frame_rate)
+    patience = JOB_SECONDS + JOB_FACTOR * seconds
+    try:
+        join_clips(clips, frames, edit.output.frame_rate, joined)
+        mixed = make_mix(edit, film, sound)
+        wave.write_bytes(np.ascontiguousarray(mixed, dtype="<f4").tobytes())
+        measured = measure_loudness(program, ["-f", "f32le", "-ar", str(RATE), "-ac", "2", "-i", str(wave)], patience)
+        gain, ceiling = sound.loudness_lufs - measured[0], sound.true_peak_dbtp - PEAK_HEADROOM
+        if measured[0] < SILENT_LUFS:
+            log.warning("the trailer is silent (%.1f LUFS): neither the music nor the film has sound", measured[0])
+            gain = 0.0
+        for _ in range(MASTER_TRIES):
+            run_ffmpeg(program, master_job(joined, wave, partial, gain, ceiling, edit), timeout=patience)
+            loudness, peak = measure_loudness(program, ["-i", str(partial)], patience)
+            if measured[0] < SILENT_LUFS or (
+                abs(loudness - sound.loudness_lufs) <= LOUDNESS_WITHIN and peak <= sound.true_peak_dbtp
+            ):
+                break
+            gain += sound.loudness_lufs - loudness
+            ceiling -= max(0.0, peak - sound.true_peak_dbtp) + (0.1 if peak > sound.true_peak_dbtp else 0.0)
+        finish_file(partial, out)
+    finally:
+        for path in (wave, joined, partial):
+            path.unlink(missing_ok=True)
+
+
+def make_mix(edit: EditList, film: Film, sound: SoundSettings) -> F32:
+    """The trailer's sound before mastering, (n, 2) at 48 kHz."""
+    seconds = float(edit.output.frames / edit.output.frame_rate)
+    track = read_track(edit.music.path, sample_rate=RATE, channels=2, longest=edit.music.offset + seconds + 1.0)
+    music = track[round(edit.music.offset * RATE) :]
+    spoken = choose_sound(film.audio)
+    pieces: Iterator[F32]
+    if spoken is None:
+        pieces = (np.zeros((0, 2), np.float32) for _ in edit.cuts)
+    else:
+        spans = [cut.source for cut in edit.cuts]
+        pieces = read_sound(film.path, spans, sample_rate=RATE, channels=2, stream_index=spoken.index)
+    ends = len(music) <= round((seconds + 0.1) * RATE)
+    return mix_sound(
+        music, pieces, edit.cuts, edit.output.frame_rate, edit.output.frames, film_db=sound.film_db, ends=ends
+    )
+
+
+def master_job(joined: Path, wave: Path, out: Path, gain_db: float, ceiling_dbtp: float, edit: EditList) -> list[str]:
+    """ffmpeg's arguments to lay the sound under the picture: gain, true-peak limit at four times the rate, AAC."""
+    picture = ffmpeg.input(str(joined)).video
+    rough = ffmpeg.input(str(wave), format="f32le", ar=RATE, ac=2).audio
+    sound = (
+        rough.filter("aformat", sample_fmts="fltp", sample_rates=RATE, channel_layouts="stereo")
+        .filter("volume", f"{gain_db:.3f}dB")
+        .filter("aresample", 4 * RATE)
+        .filter("alimiter", limit=f"{10 ** (ceiling_dbtp / 20):.6f}", attack=2, release=60, level="disabled")
+        .filter("aresample", RATE)
+    )
+    job = ffmpeg.output(
+        picture,
+        sound,
+        str(out),
+        vcodec="copy",
+        acodec="aac",
+        movflags="+faststart",
+        video_track_timescale=edit.output.frame_rate.numerator,
+        map_metadata=-1,
+        **{"b:a": AUDIO_BITRATE, "metadata": f"title={edit.title}"},
+    )
+    return ["-v", "warning", *_without_program(job)]
+
+
+def measure_loudness(program: Path, source: list[str], timeout: float) -> tuple[float, float]:
+    """Integrated loudness in LUFS and true peak in dBTP (EBU R128, by ffmpeg's ebur128) of ffmpeg's input arguments."""
+    log_text = run_ffmpeg(
+        program, ["-v", "info", *source, "-map", "0:a:0", "-af", "ebur128=peak=true:framelog=quiet", "-f", "null", "-"], timeout=timeout
+    )
+    summary = log_text[log_text.rfind("Summary:") :]
+    loudness = re.search(r"I:\s+(-?[\d.]+|-?inf|nan) LUFS", summary)
+    peak = re.search(r"Peak:\s+(-?[\d.]+|-?inf|nan) dBFS", summary)
+    if loudness is None or peak is None:
+        raise MediaError("ffmpeg's ebur128 gave no loudness", source, summary[-500:])
+    return float(loudness[1]), float(peak[1])

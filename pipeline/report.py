@@ -1,0 +1,156 @@
+"""Draw the storyboard: the contact sheet, and one self-contained HTML page about a trailer."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from urllib.parse import quote
+
+import cv2
+import numpy as np
+
+from pipeline.records import U8, Card, Cut, EditList, QualityReport
+
+SHEET_COLUMNS = 8
+SHEET_PICTURE = 200  # px wide
+SHEET_MOST_BYTES = 280_000  # Prefect keeps the sheet in its database: stay under 300 kB
+
+STYLE = """
+:root { color-scheme: light dark; --line: #8884; --soft: #8882; --bad: #c62828; --good: #2e7d32; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 72rem; padding: 1rem; }
+h1 { margin: .2rem 0; } h2 { margin-top: 2rem; }
+video { width: 100%; max-height: 70vh; background: #000; border-radius: .4rem; }
+.sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: .6rem; padding: 0; list-style: none; }
+.sheet li { border: 1px solid var(--line); border-radius: .4rem; overflow: hidden; font-size: .8rem; }
+.sheet img { width: 100%; display: block; background: #000; } .sheet p { margin: 0; padding: .3rem .5rem; }
+.bar { height: .3rem; background: var(--soft); } .bar i { display: block; height: 100%; background: #3f7fd0; }
+.strip { position: relative; height: 2.2rem; background: var(--soft); border-radius: .3rem; }
+.strip i { position: absolute; top: 0; bottom: 0; background: #3f7fd0; min-width: 2px; border-radius: 1px; }
+.strip i.out { background: #c6282855; }
+table { border-collapse: collapse; width: 100%; } td, th { text-align: left; padding: .25rem .5rem; border-bottom: 1px solid var(--line); }
+.failed { color: var(--bad); font-weight: 600; } .passed { color: var(--good); }
+.warning { border-left: .3rem solid #f9a825; padding: .2rem .8rem; background: var(--soft); }
+pre { overflow-x: auto; background: var(--soft); padding: .6rem; border-radius: .3rem; }
+"""
+
+
+def draw_sheet(thumbnails: Sequence[U8], edit: EditList) -> bytes:
+    """A contact sheet as JPEG: one picture a piece in trailer order, with its time and the film's. Under 280 kB."""
+    pieces = _pieces(edit)
+    pictures = [np.asarray(cv2.imdecode(t, cv2.IMREAD_COLOR), np.uint8) for t in thumbnails]
+    if not pictures:
+        raise ValueError("no pictures for a contact sheet")
+    tall = round(SHEET_PICTURE * pictures[0].shape[0] / pictures[0].shape[1])
+    rows = -(-len(pictures) // SHEET_COLUMNS)
+    sheet = np.full((rows * (tall + 16), SHEET_COLUMNS * SHEET_PICTURE, 3), 24, np.uint8)
+    for number, (picture, piece) in enumerate(zip(pictures, pieces, strict=True)):
+        y, x = number // SHEET_COLUMNS * (tall + 16), number % SHEET_COLUMNS * SHEET_PICTURE
+        sheet[y : y + tall, x : x + SHEET_PICTURE] = cv2.resize(picture, (SHEET_PICTURE, tall), interpolation=cv2.INTER_AREA)
+        at = clock(float(piece.start_frame / edit.output.frame_rate))
+        label = f"{at}  shot {piece.shot} @ {clock(piece.source.start)}" if isinstance(piece, Cut) else f"{at}  card"
+        cv2.putText(sheet, label, (x + 3, y + tall + 12), cv2.FONT_HERSHEY_SIMPLEX, 0.36, (230, 230, 230), 1, cv2.LINE_AA)
+    for quality in (85, 70, 55, 40, 25):
+        jpeg = bytes(np.asarray(cv2.imencode(".jpg", sheet, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], np.uint8))
+        if len(jpeg) <= SHEET_MOST_BYTES:
+            break
+    return jpeg
+
+
+def clock(seconds: float) -> str:
+    """1:02:03.4, with every figure in its place."""
+    tenths = round(seconds * 10)
+    minutes, rest = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest // 10:02d}.{rest % 10}" if hours else f"{minutes}:{rest // 10:02d}.{rest % 10}"
+
+
+def _pieces(edit: EditList) -> list[Cut | Card]:
+    return sorted([*edit.cuts, *edit.cards], key=lambda piece: piece.start_frame)
+
+
+def draw_report(
+    edit: EditList,
+    quality: QualityReport,
+    thumbnails: Sequence[U8],
+    video: str,
+    excluded: Mapping[str, str],
+) -> str:
+    """The page. video: the trailer's file name beside it. excluded: shot -> why it could not be chosen."""
+    title = html.escape(edit.title or "Trailer")
+    length = clock(float(edit.output.frames / edit.output.frame_rate))
+    facts = (
+        f"{length} · {len(edit.cuts)} shots · {edit.output.width}×{edit.output.height} at "
+        f"{float(edit.output.frame_rate):.3f} frames/s · seed {edit.seed} · QC "
+        + ('<span class="passed">passed</span>' if quality.passed else '<span class="failed">failed</span>')
+    )
+    warnings = "".join(f'<p class="warning">{html.escape(text)}</p>' for text in edit.warnings)
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}: trailer</title><style>{STYLE}</style></head><body>
+<h1>{title}</h1><p>{facts}</p>
+<video controls preload="metadata" src="{html.escape(quote(video))}"></video>
+{warnings}
+<h2>Shots in order</h2><ol class="sheet">{_sheet_items(edit, thumbnails)}</ol>
+<h2>Where they come from</h2>{_coverage(edit, excluded)}
+<h2>Left out</h2>{_left_out(edit, excluded)}
+<h2>Quality</h2><table><tr><th>check</th><th>measured</th><th>limit</th><th></th></tr>{_quality_rows(quality)}</table>
+<h2>Made with</h2><table>{_made_with(edit)}</table>
+</body></html>
+"""
+
+
+def _sheet_items(edit: EditList, thumbnails: Sequence[U8]) -> str:
+    items = []
+    for piece, thumbnail in zip(_pieces(edit), thumbnails, strict=True):
+        at = clock(float(piece.start_frame / edit.output.frame_rate))
+        picture = base64.b64encode(bytes(thumbnail)).decode()
+        if isinstance(piece, Cut):
+            text = f"<b>{piece.slot + 1}</b> · {at}<br>shot {piece.shot} at {clock(piece.source.start)}"
+            label, bar = f"slot {piece.slot + 1}, shot {piece.shot}", f'<i style="width:{100 * piece.confidence:.0f}%"></i>'
+        else:
+            text, label, bar = f"{at}<br>card", f"card: {piece.text}", ""
+        items.append(
+            f'<li><img alt="{html.escape(label, quote=True)}" src="data:image/jpeg;base64,{picture}">'
+            f'<div class="bar" title="confidence">{bar}</div><p>{text}</p></li>'
+        )
+    return "".join(items)
+
+
+def _coverage(edit: EditList, excluded: Mapping[str, str]) -> str:
+    start, length = edit.film.start, edit.film.duration
+    marks = []
+    for number, css in [(int(shot), ' class="out"') for shot in excluded] + [(cut.shot, "") for cut in edit.cuts]:
+        span = edit.shots[number]
+        left, width = 100 * (span.start - start) / length, 100 * span.duration / length
+        marks.append(f'<i{css} style="left:{left:.2f}%;width:{width:.2f}%" title="shot {number}, {clock(span.start)}"></i>')
+    return f'<div class="strip" role="img" aria-label="the film from start to end; used shots marked">{"".join(marks)}</div>'
+
+
+def _left_out(edit: EditList, excluded: Mapping[str, str]) -> str:
+    if not excluded:
+        return "<p>Nothing: every shot could be chosen.</p>"
+    counts = Counter(excluded.values())
+    rows = "".join(f"<tr><td>{html.escape(reason)}</td><td>{count}</td></tr>" for reason, count in counts.most_common())
+    return f"<p>{len(excluded)} of {len(edit.shots)} shots could not be chosen.</p><table>{rows}</table>"
+
+
+def _quality_rows(quality: QualityReport) -> str:
+    rows = []
+    for check in quality.checks:
+        verdict = '<td class="passed">passed</td>' if check.passed else '<td class="failed">failed</td>'
+        value = f"{check.value:g}" if isinstance(check.value, float) else check.value
+        rows.append(f"<tr><td>{html.escape(check.name)}</td><td>{html.escape(value)}</td><td>{html.escape(check.limit)}</td>{verdict}</tr>")
+    return "".join(rows)
+
+
+def _made_with(edit: EditList) -> str:
+    rows = {
+        "film": f"{edit.film.path} ({edit.film.fingerprint[:12]})",
+        "music": f"{edit.music.path} ({edit.music.fingerprint[:12]})",
+        "encoder": str(edit.models.get("encoder", "")),
+        "selector": " ".join(str(v)[:24] for v in dict(edit.models.get("selector", {})).values()),
+        "version": edit.version,
+    }
+    return "".join(f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in rows.items())

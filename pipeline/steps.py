@@ -1,0 +1,293 @@
+"""One function per step of the work: a stage and its artifact. Read this first.
+
+A step takes small things (records, artifacts of earlier steps, settings) and hands back `Made`: where its own artifact
+lies, and whether it was there already. Its key is made of the keys of what it reads, the settings that it reads, and its
+VERSION: raise that when the stage's result changes for the same inputs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import __version__
+from pipeline.analysis import analyse_film
+from pipeline.decode import read_track
+from pipeline.edit import Slots, choose_frame_rate, choose_size, lay_out, make_cards, plan_slots, usable_seconds
+from pipeline.editfile import edit_to_json
+from pipeline.features import encode_shots
+from pipeline.media import find_ffmpeg
+from pipeline.music import segment_music
+from pipeline.quality import Measured, check_trailer
+from pipeline.records import (
+    Analysis,
+    EditList,
+    Features,
+    Film,
+    FilmReference,
+    Music,
+    Output,
+    Segments,
+    Selection,
+    Shots,
+    Track,
+)
+from pipeline.render import RENDER_VERSION, render_trailer
+from pipeline.selection import exclude_shots, select_shots
+from pipeline.settings import ASSETS, Site, TrailerConfig
+from pipeline.shots import cut_shots
+from pipeline.workdir import Artifact, Made, WorkDir, make_key
+
+Progress = Callable[[float], None]
+
+VERSION: Mapping[str, int] = {
+    "analysis": 1,
+    "shots": 1,
+    "features": 1,
+    "music": 1,
+    "selection": 1,
+    "edit": 1,
+    "render": RENDER_VERSION,
+    "quality": 1,
+}
+MUSIC_RATE = 22050  # Hz that the music is listened to at
+LONGEST_TRAILER = 150.0  # s; studios' cap (field figures: mean 122.8 s), for a track that is longer
+BUNDLED_CHECKPOINT = ASSETS / "ssmp" / "descriptor-small.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A rendered trailer in the work folder. name: file beside the record; size: bytes, to notice a damaged one."""
+
+    name: str
+    size: int
+
+
+def analyse(work: WorkDir, film: Film, *, progress: Progress) -> Made[Analysis]:
+    """One decode of the film."""
+    inputs = {"film": film.fingerprint}
+    return work.reuse_or_make(
+        "analysis", VERSION["analysis"], inputs, Analysis, lambda: analyse_film(film, progress=progress)
+    )
+
+
+def find_shots(work: WorkDir, analysis: Artifact[Analysis], config: TrailerConfig, *, progress: Progress) -> Made[Shots]:
+    """The film's shots and what each is not fit for."""
+    del progress  # a second or two
+    inputs = {"analysis": analysis.key, "shots": config.shots.model_dump(), "guards": config.guards.model_dump()}
+    return work.reuse_or_make(
+        "shots", VERSION["shots"], inputs, Shots, lambda: cut_shots(analysis.load(), config.shots, config.guards)
+    )
+
+
+def encode(
+    work: WorkDir, analysis: Artifact[Analysis], shots: Artifact[Shots], config: TrailerConfig, *, progress: Progress
+) -> Made[Features]:
+    """A vector for every shot."""
+    from models.encoders import load_encoder
+
+    encoder = load_encoder(config.features.encoder.value)
+    inputs = {"analysis": analysis.key, "shots": shots.key, "encoder": encoder.name}
+    return work.reuse_or_make(
+        "features",
+        VERSION["features"],
+        inputs,
+        Features,
+        lambda: encode_shots(analysis.load(), shots.load(), encoder, progress=progress),
+    )
+
+
+def segment(work: WorkDir, track: Track, config: TrailerConfig, *, progress: Progress) -> Made[Segments]:
+    """The track cut into segments, one trailer slot each."""
+    del progress
+    inputs = {"track": track.fingerprint, "music": config.music.model_dump(), "length": config.length}
+
+    def make() -> Segments:
+        longest = (config.length or LONGEST_TRAILER) + 1.0
+        samples = read_track(track.path, sample_rate=MUSIC_RATE, longest=longest)[:, 0]
+        length = config.length
+        if length is None and len(samples) > LONGEST_TRAILER * MUSIC_RATE:
+            length = LONGEST_TRAILER
+        return segment_music(track, samples, MUSIC_RATE, config.music, length=length)
+
+    return work.reuse_or_make("music", VERSION["music"], inputs, Segments, make)
+
+
+def slots_of(analysis: Analysis, shots: Shots, segments: Segments, config: TrailerConfig) -> tuple[Slots, Any, dict[int, str]]:
+    """The trailer's grid, the longest cut that each shot can give, and why some shots may not be shown. Pure and quick."""
+    seconds = usable_seconds(shots, analysis.times, config.edit)
+    excluded = exclude_shots(shots, config.guards)
+    usable = [float(s) for number, s in enumerate(seconds) if number not in excluded]
+    return plan_slots(segments, usable, choose_frame_rate(analysis.film), config.edit), seconds, excluded
+
+
+def select(
+    work: WorkDir,
+    analysis: Artifact[Analysis],
+    shots: Artifact[Shots],
+    features: Artifact[Features],
+    segments: Artifact[Segments],
+    config: TrailerConfig,
+    site: Site,
+    *,
+    progress: Progress,
+) -> Made[Selection]:
+    """SSMP fills the slots."""
+    del progress
+    from models.ssmp.checkpoint import load_checkpoint
+    from models.ssmp.model import predict_slots
+
+    path = BUNDLED_CHECKPOINT if config.selection.checkpoint == "bundled" else Path(config.selection.checkpoint)
+    described = features.load()
+    checkpoint = load_checkpoint(path, encoder=described.encoder, device=choose_device(site))
+    inputs = {
+        "features": features.key,
+        "segments": segments.key,
+        "edit": config.edit.model_dump(),
+        "guards": config.guards.model_dump(),
+        "selection": config.selection.model_dump(mode="json"),
+        "seed": config.seed,
+        "model": checkpoint.sha256,
+    }
+
+    def make() -> Selection:
+        cut, grid = shots.load(), segments.load()
+        slots, seconds, excluded = slots_of(analysis.load(), cut, grid, config)
+        return select_shots(
+            predict_slots(checkpoint.model, described.vectors),
+            cut,
+            slots,
+            seconds,
+            excluded,
+            config.selection,
+            track=grid.track.fingerprint,
+            model={"name": path.stem, "sha256": checkpoint.sha256},
+            seed=config.seed,
+        )
+
+    return work.reuse_or_make("selection", VERSION["selection"], inputs, Selection, make)
+
+
+def choose_device(site: Site) -> str:
+    """cpu or cuda: what the site says, or cuda where there is one."""
+    if site.device != "auto":
+        return site.device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def make_edit(
+    work: WorkDir,
+    film: Film,
+    track: Track,
+    analysis: Artifact[Analysis],
+    shots: Artifact[Shots],
+    segments: Artifact[Segments],
+    features: Artifact[Features],
+    selection: Artifact[Selection],
+    config: TrailerConfig,
+    title: str,
+    *,
+    progress: Progress,
+) -> Made[EditList]:
+    """The whole plan. film and track: as they lie now; the artifacts may have been made when they lay elsewhere."""
+    del progress
+    inputs = {
+        "selection": selection.key,
+        "film": str(film.path),
+        "track": str(track.path),
+        "title": title,
+        "config": config.model_dump(mode="json"),
+        "version": __version__,
+    }
+
+    def make() -> EditList:
+        seen, cut, grid, chosen = analysis.load(), shots.load(), segments.load(), selection.load()
+        slots = slots_of(seen, cut, grid, config)[0]
+        width, height = choose_size(seen.film, config.video)
+        warnings = [*seen.warnings, *chosen.warnings]
+        if not film.audio:
+            warnings.append("the film has no sound: the trailer has music only")
+        rate = slots.frame_rate
+        return EditList(
+            version=__version__,
+            seed=config.seed,
+            title=title,
+            film=FilmReference(
+                path=film.path,
+                fingerprint=film.fingerprint,
+                duration=seen.film.duration,
+                frame_rate=film.frame_rate,
+                width=film.width,
+                height=film.height,
+                start=seen.film.start,
+            ),
+            output=Output(width, height, rate, slots.frames, config.sound.loudness_lufs),
+            cuts=lay_out(slots, chosen, cut, seen.times, config.edit),
+            cards=make_cards(slots, title),
+            narration=(),
+            music=Music(
+                path=track.path,
+                fingerprint=track.fingerprint,
+                offset=grid.offset,
+                segments=tuple(round(float(edge / rate), 6) for edge in slots.edges[:-1]),
+                beats=tuple(round(float(beat), 6) for beat in grid.beats if beat < float(slots.frames / rate)),
+            ),
+            models={"encoder": features.load().encoder, "selector": chosen.model},
+            config=config.model_dump(mode="json"),
+            shots=cut.spans,
+            warnings=tuple(warnings),
+        )
+
+    return work.reuse_or_make("edit", VERSION["edit"], inputs, EditList, make)
+
+
+def render(work: WorkDir, edit: Artifact[EditList], site: Site, *, progress: Progress) -> Made[Rendered]:
+    """The file, in the work folder."""
+    plan = edit.load()
+    inputs = {"edit": hashlib.sha256(edit_to_json(plan).encode()).hexdigest()}
+    path = work.folder / f"trailer-{make_key('render', VERSION['render'], inputs)}.mp4"
+
+    def make() -> Rendered:
+        render_trailer(plan, path, work.folder / "clips", site, progress=progress)
+        return Rendered(path.name, path.stat().st_size)
+
+    return work.reuse_or_make(
+        "render",
+        VERSION["render"],
+        inputs,
+        Rendered,
+        make,
+        valid=lambda made: path.is_file() and path.stat().st_size == made.size,
+    )
+
+
+def check(
+    work: WorkDir, edit: Artifact[EditList], rendered: Artifact[Rendered], site: Site, *, progress: Progress
+) -> Made[Measured]:
+    """The gate: the file measured against its plan."""
+    inputs = {"render": rendered.key, "edit": edit.key}
+    path = work.folder / rendered.load().name
+    return work.reuse_or_make(
+        "quality",
+        VERSION["quality"],
+        inputs,
+        Measured,
+        lambda: check_trailer(path, edit.load(), site, progress=progress),
+    )
+
+
+def mean_look(analysis: Analysis) -> tuple[float, float]:
+    """The film's mean luma and mean change from picture to picture, 0..255: what chooses a bundled bed."""
+    return float(np.mean(analysis.luma[:, 0])), float(np.mean(analysis.scores[:, 2]))
+
+
+def ffmpeg_at(site: Site) -> Path:
+    """The ffmpeg of this site, looked for before any long work."""
+    return find_ffmpeg(site.ffmpeg)

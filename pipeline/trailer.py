@@ -1,0 +1,161 @@
+"""Make a trailer: the sequence of steps, written once, run by whichever runner is given."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import steps
+from pipeline.editfile import edit_to_json, read_edit
+from pipeline.errors import InputError
+from pipeline.media import probe_film, probe_track
+from pipeline.music import choose_bed
+from pipeline.records import EditList, QualityReport
+from pipeline.report import clock, draw_report, draw_sheet
+from pipeline.runner import Runner, StepTime
+from pipeline.settings import Site, TrailerConfig
+from pipeline.workdir import WorkDir, deliver_file, deliver_text
+
+log = logging.getLogger("trailer")
+
+# from here on a file name no longer speaks of the title: year, resolution, source, codec
+AFTER_TITLE = re.compile(
+    r"[\s(\[]*\b((19|20)\d\d|\d{3,4}x\d{3,4}|\d{3,4}[pi]|4k|uhd|hdr|x26[45]|h26[45]|hevc|bluray|bdrip|brrip|web(rip|dl)?|dvdrip|remux)\b.*",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was made. trailer: the file, or where it was put aside when the gate refused it."""
+
+    trailer: Path
+    edit: Path
+    report: Path
+    qc: Path
+    duration: float
+    slots: int
+    passed: bool
+    failures: tuple[str, ...]
+    warnings: tuple[str, ...]
+    steps: tuple[StepTime, ...]
+
+
+def make_trailer(
+    film_path: Path, config: TrailerConfig, site: Site, runner: Runner, *, music: Path | None = None, out: Path | None = None
+) -> Outcome:
+    """Film in, trailer out: `out` (default: <film>-trailer.mp4 here) with its .edit.json, .report.html and .qc.json.
+
+    music: track; none: the bundled bed that fits the film. Nothing appears at a final name before it is whole; what the
+    gate refuses lies beside it as .rejected.mp4. Raises TrailerError for what a user can mend.
+    """
+    film = probe_film(film_path)
+    out = check_out(out or Path(f"{film_path.stem}-trailer.mp4"), film_path, music)
+    track = probe_track(music) if music is not None else None
+    steps.ffmpeg_at(site)
+    work = WorkDir(site.work_dir, film.fingerprint)
+    title = config.title or title_from_name(film_path.stem)
+
+    analysis = runner.step("analysis", steps.analyse, work, film)
+    shots = runner.step("shots", steps.find_shots, work, analysis, config)
+    features = runner.step("features", steps.encode, work, analysis, shots, config)
+    if track is None:
+        luma, motion = steps.mean_look(analysis.load())
+        track = probe_track(choose_bed(luma=luma, motion=motion))
+    segments = runner.step("music", steps.segment, work, track, config)
+    selection = runner.step("selection", steps.select, work, analysis, shots, features, segments, config, site)
+    # the narration is placed here: it needs the chosen shots, and the edit list needs it
+    edit = runner.step(
+        "edit", steps.make_edit, work, film, track, analysis, shots, segments, features, selection, config, title
+    )
+    plan = edit.load()
+    for warning in plan.warnings:
+        log.warning(warning)
+    runner.show_table("shots", shot_table(plan), "Shots in order")
+    rendered = runner.step("render", steps.render, work, edit, site)
+    measured = runner.step("quality", steps.check, work, edit, rendered, site).load()
+
+    excluded = selection.load().excluded
+    failures = tuple(c.name for c in measured.report.checks if not c.passed)
+    final = out if measured.report.passed else out.with_name(f"{out.stem}.rejected.mp4")
+    paths = {name: out.with_name(f"{out.stem}.{name}") for name in ("edit.json", "report.html", "qc.json")}
+    deliver_text(edit_to_json(plan), paths["edit.json"])
+    deliver_text(quality_to_json(measured.report), paths["qc.json"])
+    page = draw_report(plan, measured.report, measured.thumbnails, final.name, excluded)
+    deliver_text(page, paths["report.html"])
+    deliver_file(work.folder / rendered.load().name, final)  # last: what has this name is whole in every part
+    runner.show_table("quality", quality_table(measured.report), "Quality")
+    runner.show_table("timing", [{"step": t.name, "seconds": round(t.seconds, 2), "reused": t.reused} for t in runner.times], "Timing")
+    runner.show_picture("contact-sheet", draw_sheet(measured.thumbnails, plan), f"Contact sheet: {title}")
+    runner.show_files("result", {"trailer": final, "report": paths["report.html"], "edit list": paths["edit.json"]}, title)
+    return Outcome(
+        trailer=final,
+        edit=paths["edit.json"],
+        report=paths["report.html"],
+        qc=paths["qc.json"],
+        duration=float(plan.output.frames / plan.output.frame_rate),
+        slots=len(plan.cuts),
+        passed=measured.report.passed,
+        failures=failures,
+        warnings=plan.warnings,
+        steps=tuple(runner.times),
+    )
+
+
+def check_out(out: Path, film: Path, music: Path | None) -> Path:
+    """The absolute path to write to. Raises InputError where writing there would lose something or cannot work."""
+    if out.suffix.lower() != ".mp4":
+        raise InputError(f"--out {out} must end in .mp4")
+    out = Path(out).absolute()
+    for source, what in ((film, "film"), (music, "track")):
+        if source is not None and out.exists() and out.samefile(source):
+            raise InputError(f"--out {out} is the {what} itself; choose another name")
+    if out.is_dir():
+        raise InputError(f"--out {out} is a folder; name a file")
+    if out.exists() and out.stat().st_size > 0 and not _is_ours(out):
+        raise InputError(f"{out} exists and was not made by this program (no edit list beside it); choose another --out")
+    return out
+
+
+def _is_ours(out: Path) -> bool:
+    try:
+        read_edit(out.with_name(f"{out.stem}.edit.json"))
+    except InputError:
+        return False
+    return True
+
+
+def title_from_name(stem: str) -> str:
+    """`big_buck_bunny_640x360` -> `Big Buck Bunny`; a name that is nothing but tags is left as it is."""
+    words = re.sub(r"[._]+", " ", stem).strip()
+    title = AFTER_TITLE.sub("", words).strip(" -") or words
+    return title if any(c.isupper() for c in title) else title.title()
+
+
+def shot_table(edit: EditList) -> list[dict[str, Any]]:
+    """One row a cut, for a table."""
+    return [
+        {
+            "slot": cut.slot + 1,
+            "at": clock(float(cut.start_frame / edit.output.frame_rate)),
+            "seconds": round(float(cut.frames / edit.output.frame_rate), 2),
+            "shot": cut.shot,
+            "film time": clock(cut.source.start),
+            "confidence": round(cut.confidence, 2),
+        }
+        for cut in edit.cuts
+    ]
+
+
+def quality_table(report: QualityReport) -> list[dict[str, Any]]:
+    """One row a check, for a table."""
+    return [{"check": c.name, "measured": c.value, "limit": c.limit, "passed": c.passed} for c in report.checks]
+
+
+def quality_to_json(report: QualityReport) -> str:
+    """X.qc.json."""
+    return json.dumps({"passed": report.passed, "checks": quality_table(report)}, indent=1) + "\n"

@@ -1,0 +1,202 @@
+"""Keep what a step made, find it again, and never show it half-written.
+
+Every artifact is one .npz file named by its step and its key: the hash of everything that it was made from. It holds the
+record's arrays as they are and the rest as JSON; nothing in it can run code. This store is the one truth about what is
+done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+import types
+import typing
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from pipeline.errors import InputError
+from pipeline.media import sync_file
+
+T = TypeVar("T")
+log = logging.getLogger("trailer")
+
+KEY_LENGTH = 24  # hex digits of a SHA-256: 96 bits
+STALE_PARTIAL = 24 * 3600.0  # s; a partial file older than a day belongs to nobody
+JSON_NAME = "record"
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact(Generic[T]):
+    """A record on disk. It travels between steps in the record's place: a path and a key, whatever the record's size."""
+
+    path: Path
+    key: str
+    kind: type[T]
+
+    def load(self) -> T:
+        """Read the record back. Raises ValueError, OSError or KeyError when the file is not what the key says."""
+        with np.load(self.path, allow_pickle=False) as arrays:
+            tree = json.loads(bytes(arrays[JSON_NAME]).decode())
+            value = _decode(tree, self.kind, arrays)
+        return typing.cast(T, value)
+
+
+@dataclass(frozen=True, slots=True)
+class Made(Generic[T]):
+    """What a step hands back: its artifact, and whether it was there already. age: seconds since it was made."""
+
+    artifact: Artifact[T]
+    reused: bool
+    age: float = 0.0
+
+
+def make_key(step: str, version: int, inputs: Mapping[str, Any]) -> str:
+    """The name of what `step` makes of these inputs. inputs: JSON values; a float counts by its shortest text."""
+    text = json.dumps({"step": step, "version": version, "inputs": inputs}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
+
+
+class WorkDir:
+    """The folder of one film's artifacts: <work_dir>/<film fingerprint>/."""
+
+    def __init__(self, root: Path, fingerprint: str) -> None:
+        self.folder = root / fingerprint
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._sweep()
+        except OSError as error:
+            raise InputError(f"cannot use the work folder {self.folder}: {error.strerror} (set TRAILER_WORK_DIR)") from error
+
+    def _sweep(self) -> None:
+        """Remove partial files that a killed run left behind."""
+        for partial in self.folder.rglob("*.partial*"):
+            if time.time() - partial.stat().st_mtime > STALE_PARTIAL:
+                partial.unlink(missing_ok=True)
+
+    def reuse_or_make(
+        self,
+        step: str,
+        version: int,
+        inputs: Mapping[str, Any],
+        kind: type[T],
+        make: Callable[[], T],
+        valid: Callable[[T], bool] = lambda record: True,
+    ) -> Made[T]:
+        """The artifact of this step and these inputs: the one on disk when it reads well and is valid, else a new one.
+
+        valid: for a record that names a file, whether the file is still there.
+        """
+        key = make_key(step, version, inputs)
+        artifact = Artifact(self.folder / f"{step}-{key}.npz", key, kind)
+        if artifact.path.exists():
+            try:
+                stored = artifact.load()
+            except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
+                log.warning("the stored %s cannot be read (%s); it is made again", artifact.path.name, error)
+            else:
+                if valid(stored):
+                    return Made(artifact, reused=True, age=max(0.0, time.time() - artifact.path.stat().st_mtime))
+        write_record(artifact.path, make())
+        return Made(artifact, reused=False)
+
+
+def write_record(path: Path, record: object) -> None:
+    """Write a record whole or not at all."""
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    tree = _encode(record, arrays, "")
+    arrays[JSON_NAME] = np.frombuffer(json.dumps(tree).encode(), dtype=np.uint8)
+    partial = partial_path(path)
+    with partial.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+    finish_file(partial, path)
+
+
+def partial_path(path: Path) -> Path:
+    """Where to write before the final name is given; beside it, so that the rename is one step. The suffix stays."""
+    return path.with_name(f".{path.stem[:100]}.{os.getpid()}-{time.monotonic_ns()}.partial{path.suffix}")
+
+
+def finish_file(partial: Path, path: Path) -> None:
+    """Give a finished file its name: a reader sees the old file or the new one, never half."""
+    sync_file(partial)
+    partial.replace(path)
+
+
+def deliver_file(source: Path, path: Path) -> None:
+    """Copy an artifact to where the user wants it, whole or not at all. Raises InputError when there is no room or right."""
+    partial = partial_path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, partial)
+        finish_file(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
+
+
+def deliver_text(text: str, path: Path) -> None:
+    """Write a text to where the user wants it, whole or not at all."""
+    partial = partial_path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        finish_file(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _encode(value: Any, arrays: dict[str, np.ndarray[Any, Any]], name: str) -> Any:
+    """A record as a JSON tree; its arrays go into `arrays` under the path that leads to them."""
+    if isinstance(value, np.ndarray):
+        arrays[name] = value
+        return {"$array": name}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _encode(getattr(value, f.name), arrays, f"{name}.{f.name}".lstrip(".")) for f in fields(value)}
+    if isinstance(value, (Path, Fraction)):
+        return str(value)
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    if isinstance(value, (tuple, list)):
+        return [_encode(item, arrays, f"{name}.{number}") for number, item in enumerate(value)]
+    if isinstance(value, dict):
+        return {str(key): _encode(item, arrays, f"{name}.{key}") for key, item in value.items()}
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    raise TypeError(f"{name}: a {type(value).__name__} cannot be stored")
+
+
+def _decode(tree: Any, kind: Any, arrays: Mapping[str, Any]) -> Any:
+    """The reverse of _encode, led by the record's type hints."""
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if isinstance(tree, dict) and set(tree) == {"$array"}:
+        return arrays[tree["$array"]]
+    if origin in (typing.Union, types.UnionType):
+        if tree is None:
+            return None
+        return _decode(tree, next(part for part in parts if part is not type(None)), arrays)
+    if is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        return typing.cast(Any, kind)(**{f.name: _decode(tree[f.name], hints[f.name], arrays) for f in fields(kind)})
+    if origin is tuple:
+        item_kinds = [parts[0]] * len(tree) if len(parts) == 2 and parts[1] is Ellipsis else list(parts)
+        return tuple(_decode(item, item_kind, arrays) for item, item_kind in zip(tree, item_kinds, strict=True))
+    if origin is frozenset:
+        return frozenset(tree)
+    if origin is dict:
+        return {key: _decode(item, parts[1], arrays) for key, item in tree.items()}
+    if kind in (Path, Fraction):
+        return kind(tree)
+    return tree
