@@ -43,12 +43,16 @@ def analyse_film(film: Film, *, progress: Callable[[float], None] | None = None)
         if progress is not None and len(watch.times) % PROGRESS_PICTURES == 0:
             progress(min(1.0, (item.time - film.start) / film.duration))
     if len(watch.times) < 2:
-        raise InputError(f"the film {film.path} has {len(watch.times)} picture(s) that can be decoded; a trailer needs a film")
+        raise InputError(
+            f"the film {film.path} has {len(watch.times)} picture(s) that can be decoded; a trailer needs a film"
+        )
     times = np.array(watch.times, dtype=np.float64)
     steps = np.diff(times)
     warnings = list(damage.notes)
     if damage.packets or damage.pictures:
-        warnings.append(f"{damage.packets} damaged packets and {damage.pictures} pictures without a usable time were left out")
+        warnings.append(
+            f"{damage.packets} damaged packets and {damage.pictures} pictures without a usable time were left out"
+        )
     usual = float(np.median(steps))
     seen = replace(
         film,
@@ -57,7 +61,9 @@ def analyse_film(film: Film, *, progress: Callable[[float], None] | None = None)
         variable_rate=bool(np.mean(np.abs(steps - usual) > max(0.0015, 0.1 * usual)) > 0.02),
     )
     if seen.duration < 0.9 * film.duration:
-        warnings.append(f"only {seen.duration:.1f} s of the {film.duration:.1f} s that the file announces can be decoded")
+        warnings.append(
+            f"only {seen.duration:.1f} s of the {film.duration:.1f} s that the file announces can be decoded"
+        )
     sound, sound_start = levels.finish()
     return Analysis(
         film=seen,
@@ -171,7 +177,8 @@ class _Levels:
 
     def _measure(self, block: F32) -> None:
         power = np.abs(np.fft.rfft(np.nan_to_num(block) * self._taper)) ** 2 * self._scale
-        self._windows[self._pending_at // self._size] = np.bincount(self._band, power, minlength=len(BAND_EDGES))
+        levels = np.bincount(self._band, power, minlength=len(BAND_EDGES))
+        self._windows[self._pending_at // self._size] = levels.astype(np.float64)
 
     def finish(self) -> tuple[F32, float]:
         """RMS (w, bands), and the time of window 0 on the film's clock."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -80,14 +81,16 @@ def decode_film(film: Film, *, width: int, sample_rate: int, damage: Damage) -> 
                     continue
                 last = frame.time
                 small = reformatter.reformat(frame, *size, "bgr24", interpolation=Interpolation.AREA)
-                yield Picture(frame.time, small.to_ndarray())
+                yield Picture(frame.time, cast(U8, small.to_ndarray()))
 
 
-def _frames(container: InputContainer, streams: Sequence[VideoStream | AvAudioStream], damage: Damage) -> Iterator[object]:
+def _frames(
+    container: InputContainer, streams: Sequence[VideoStream | AvAudioStream], damage: Damage
+) -> Iterator[object]:
     packets = container.demux(*streams)
     while True:
         try:
-            packet: Packet | None = next(packets, None)
+            packet: Packet[Any] | None = next(packets, None)
         except FFmpegError as error:  # the container ends in a broken place: what came before is good
             damage.notes.append(f"the file ends early: {error.strerror}")
             return
@@ -237,11 +240,15 @@ def _sound_of_span(
             clock = frame.time
         frame.pts = None
         for block in resampler.resample(frame):
-            _place(samples, block.to_ndarray().reshape(-1, channels), clock - span.start, sample_rate)
+            _place(samples, _interleaved(block, channels), clock - span.start, sample_rate)
             clock += block.samples / sample_rate
         if clock > span.end + 0.1:
             break
     return samples
+
+
+def _interleaved(block: AudioFrame, channels: int) -> F32:
+    return cast(F32, block.to_ndarray()).reshape(-1, channels)
 
 
 def _place(samples: F32, block: F32, at: float, sample_rate: int) -> None:
@@ -267,16 +274,14 @@ def read_track(path: Path, *, sample_rate: int, channels: int = 1, longest: floa
             if isinstance(frame, AudioFrame):
                 frame.pts = None
                 for block in resampler.resample(frame):
-                    blocks.append(block.to_ndarray().reshape(-1, channels))
+                    blocks.append(_interleaved(block, channels))
                     total += len(blocks[-1])
             if total >= longest * sample_rate:
                 break
-        blocks.extend(block.to_ndarray().reshape(-1, channels) for block in resampler.resample(None))
+        blocks.extend(_interleaved(block, channels) for block in resampler.resample(None))
     if not total:
         raise InputError(f"the track {path} cannot be decoded: no sound comes out of it")
     return np.concatenate(blocks)[: int(longest * sample_rate)]
-
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,6 +332,7 @@ def watch_trailer(path: Path, width: int) -> tuple[TrailerStreams, Iterator[Pict
             reformatter = VideoReformatter()
             for frame in _frames(again, [stream], damage):
                 if isinstance(frame, VideoFrame) and frame.time is not None:
-                    yield Picture(frame.time, reformatter.reformat(frame, *size, "bgr24", interpolation=Interpolation.AREA).to_ndarray())
+                    small = reformatter.reformat(frame, *size, "bgr24", interpolation=Interpolation.AREA)
+                    yield Picture(frame.time, cast(U8, small.to_ndarray()))
 
     return streams, pictures()

@@ -8,18 +8,21 @@ side on threads and still come out the same.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.demo_scenes import Camera, Moment, Place, add_glow, build_places, draw_lantern, draw_sky
+from pipeline.demo_drawing import Camera, add_light, draw_lantern, draw_sky
+from pipeline.demo_scenes import Moment, Place, build_places
 from pipeline.demo_sound import SAMPLE_RATE, Cue, make_sound
 from pipeline.media import write_film
 from pipeline.records import F32, U8, Span
@@ -41,8 +44,8 @@ Two = tuple[float, float]
 class DemoTruth:
     """What is known of the demo film, in seconds of film.
 
-    cuts: where a hard cut shows the first picture of a new shot. acts: four spans that touch, from the title's end to the
-    credits' start. The film fades to black at the end of the fourth act and the credits begin on black: no hard cut there.
+    cuts: where a hard cut shows the first picture of a new shot. acts: four spans that touch, from the title's end to
+    the credits' start. The fourth act fades to black and the credits begin on black: no hard cut there.
     """
 
     path: Path
@@ -135,13 +138,35 @@ STORY: tuple[tuple[tuple[str, float, Three, Three, Two, Two, float], ...], ...] 
 )
 SHAKE = (0.0, 0.003, 0.014, 0.0)  # heights, per act
 
-CREDITS = (
-    ("", TITLE), ("", ""), ("the lantern", "a rounded outline"), ("its light", "one over one plus r squared"), ("the hills", "noise with a falling spectrum"),
-    ("the pines", "saw teeth"), ("the moon", "a disc"), ("the sea", "two tiles in opposite directions"), ("the towers", "rectangles"), ("the rain", "170 short lines"),
-    ("the lightning", "a random walk"), ("the rays", "an arc tangent"), ("the shoal", "forty polygons"), ("the tunnel", "polar coordinates"), ("", ""),
-    ("camera", "an affine matrix"), ("second camera", "the same matrix, shaken"), ("focus", "a smaller picture"), ("colour", "three channels"), ("grain", "seven pictures, dealt in turn"),
-    ("music", "sums of sines"), ("wind, waves, rain", "shaped noise"), ("editing", "a table"), ("catering", "none needed"), ("", ""), ("", "no camera was used"), ("", "the end"),
-)  # fmt: skip
+CREDITS = (  # role, what did it; without a role a line of its own
+    ("", TITLE),
+    ("", ""),
+    ("the lantern", "a rounded outline"),
+    ("its light", "one over one plus r squared"),
+    ("the hills", "noise with a falling spectrum"),
+    ("the pines", "saw teeth"),
+    ("the moon", "a disc"),
+    ("the sea", "two tiles in opposite directions"),
+    ("the towers", "rectangles"),
+    ("the rain", "170 short lines"),
+    ("the lightning", "a random walk"),
+    ("the rays", "an arc tangent"),
+    ("the shoal", "forty polygons"),
+    ("the tunnel", "polar coordinates"),
+    ("", ""),
+    ("camera", "an affine matrix"),
+    ("second camera", "the same matrix, shaken"),
+    ("focus", "a smaller picture"),
+    ("colour", "three channels"),
+    ("grain", "seven pictures, dealt in turn"),
+    ("music", "sums of sines"),
+    ("wind, waves, rain", "shaped noise"),
+    ("editing", "a table"),
+    ("catering", "none needed"),
+    ("", ""),
+    ("", "no camera was used"),
+    ("", "the end"),
+)
 
 
 def plan_shots(seed: int, frame_rate: Fraction) -> list[DemoShot]:
@@ -163,7 +188,7 @@ def plan_shots(seed: int, frame_rate: Fraction) -> list[DemoShot]:
 
 
 def set_text(text: str, pixels: float, *, spacing: float = 0.0) -> F32:
-    """(h, w) of one line of text, 0..1. pixels: of the letters' height with their line; spacing: extra, in letter heights."""
+    """(h, w) of one line of text, 0..1. pixels: the font's size; spacing: between letters, in font sizes."""
     font = ImageFont.load_default(size=max(4.0, pixels))
     widths = [font.getlength(letter) + spacing * pixels for letter in text]
     image = Image.new("L", (max(1, int(sum(widths)) + 2), int(pixels * 1.5) + 1))
@@ -171,7 +196,7 @@ def set_text(text: str, pixels: float, *, spacing: float = 0.0) -> F32:
     for letter, width in zip(text, widths, strict=True):
         draw.text((x, 0), letter, fill=255, font=font)
         x += width
-    return np.asarray(image, dtype=np.float32) / 255
+    return np.asarray(image, dtype=np.float32) / np.float32(255)
 
 
 def _add_mask(canvas: F32, mask: F32, x: float, y: float, colour: Three) -> None:
@@ -179,7 +204,7 @@ def _add_mask(canvas: F32, mask: F32, x: float, y: float, colour: Three) -> None
     rows, columns = mask.shape
     shift = np.array([[1, 0, x - columns / 2], [0, 1, y - rows / 2]], dtype=np.float32)
     seen = cv2.warpAffine(mask, shift, (canvas.shape[1], canvas.shape[0]), flags=cv2.INTER_LINEAR)
-    canvas += seen[..., None] * np.array(colour, np.float32)
+    add_light(canvas, seen, colour)
 
 
 def _ease(t: float) -> float:
@@ -187,7 +212,9 @@ def _ease(t: float) -> float:
     return 0.35 * t + 0.65 * t * t * (3 - 2 * t)
 
 
-def draw_shot(places: Mapping[str, Place], shot: DemoShot, number: int, frame: int, frame_rate: Fraction, size: tuple[int, int]) -> F32:
+def draw_shot(
+    places: Mapping[str, Place], shot: DemoShot, number: int, frame: int, frame_rate: Fraction, size: tuple[int, int]
+) -> F32:
     """Picture `frame` of a shot. size: (width, height)."""
     width, height = size
     age = float(frame / frame_rate)
@@ -195,12 +222,12 @@ def draw_shot(places: Mapping[str, Place], shot: DemoShot, number: int, frame: i
     t = _ease(frame / max(1, shot.frames - 1))
     x, y, zoom = (a + (b - a) * t for a, b in zip(*shot.look, strict=True))
     hx, hy = (a + (b - a) * t for a, b in zip(*shot.hero, strict=True))
-    quake = [np.sin(time * f + number) * np.sin(time * g + 2 * number) for f, g in ((37, 23), (41, 19), (29, 13))]
+    quake = [math.sin(time * f + number) * math.sin(time * g + 2 * number) for f, g in ((37, 23), (41, 19), (29, 13))]
     x, y = x + shot.shake * quake[0], y + shot.shake * quake[1]
     camera = Camera(x, y, zoom, shot.shake * 0.8 * quake[2], width, height)
     large = shot.size * zoom / shot.look[0][2]
-    hx += 0.12 * large * np.sin(time * 1.1 + number) - shot.shake * 2 * quake[0]
-    hy += 0.10 * large * np.sin(time * 1.7 + number) - shot.shake * 2 * quake[1]
+    hx += 0.12 * large * math.sin(time * 1.1 + number) - shot.shake * 2 * quake[0]
+    hy += 0.10 * large * math.sin(time * 1.7 + number) - shot.shake * 2 * quake[1]
     moment = Moment(time, age, number, (hx, hy, large))
     place = places[shot.place]
     canvas = place.back(camera, moment)
@@ -208,8 +235,8 @@ def draw_shot(places: Mapping[str, Place], shot: DemoShot, number: int, frame: i
         small = cv2.resize(canvas, (width // 4, height // 4), interpolation=cv2.INTER_AREA)
         small = cv2.GaussianBlur(small, (0, 0), height / 360 * (zoom - CLOSE + 0.5))
         canvas = np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC), dtype=np.float32)
-    flicker = 1 + 0.06 * np.sin(time * 13) * np.sin(time * 7.3)
-    sway = (0.1 + 6 * shot.shake) * np.sin(time * 1.3 + number)
+    flicker = 1 + 0.06 * math.sin(time * 13) * math.sin(time * 7.3)
+    sway = (0.1 + 6 * shot.shake) * math.sin(time * 1.3 + number)
     draw_lantern(canvas, hx * height + width / 2, hy * height + height / 2, large * height, sway, glow=flicker)
     if place.front:
         place.front(canvas, camera, moment)
@@ -226,12 +253,24 @@ def draw_title(stars: Place, frame: int, frame_rate: Fraction, size: tuple[int, 
     ring = np.zeros((height, width), np.uint8)
     middle = (width * 0.5, height * (0.34 - 0.006 * min(time, 4.0)))
     shown = np.clip((time - 0.6) / 1.5, 0, 1)
-    cv2.ellipse(ring, (round(middle[0] * 8), round(middle[1] * 8)), (round(height * 1.28), round(height * 1.28)), -90, 0, 360 * shown, 255, max(1, height // 200), cv2.LINE_AA, 3)
-    canvas += ring[..., None].astype(np.float32) * np.array((1.0, 0.75, 0.42), np.float32) * np.float32(0.7)
-    draw_lantern(canvas, middle[0], middle[1], height * 0.2, 0.06 * np.sin(time * 1.4), glow=1 + 0.1 * np.sin(time * 5))
-    name, line = words
-    _add_mask(canvas, name, width / 2, height * 0.68, tuple(v * float(np.clip((time - 1.2) / 1.2, 0, 1)) for v in (250, 232, 200)))  # type: ignore[arg-type]
-    _add_mask(canvas, line, width / 2, height * 0.81, tuple(v * float(np.clip((time - 2.2) / 1.2, 0, 1)) for v in (150, 160, 190)))  # type: ignore[arg-type]
+    cv2.ellipse(
+        ring,
+        (round(middle[0] * 8), round(middle[1] * 8)),
+        (round(height * 1.28), round(height * 1.28)),
+        -90,
+        0,
+        360 * shown,
+        255,
+        max(1, height // 200),
+        cv2.LINE_AA,
+        3,
+    )
+    add_light(canvas, ring.astype(np.float32), (1.0, 0.75, 0.42), 0.7)
+    draw_lantern(
+        canvas, middle[0], middle[1], height * 0.2, 0.06 * math.sin(time * 1.4), glow=1 + 0.1 * math.sin(time * 5)
+    )
+    for mask, y, colour, after in zip(words, (0.68, 0.81), ((250, 232, 200), (150, 160, 190)), (1.2, 2.2), strict=True):
+        _add_mask(canvas, mask * np.float32(np.clip((time - after) / 1.2, 0, 1)), width / 2, height * y, colour)
     return canvas
 
 
@@ -261,13 +300,18 @@ def draw_demo_pictures(seed: int, size: tuple[int, int], frame_rate: Fraction, s
     """Every picture of the film, (h, w, 3), in order."""
     width, height = size
     places = build_places(seed, height)
-    words = (set_text(TITLE, height * 0.15, spacing=0.28), set_text("a film drawn by arithmetic", height * 0.05, spacing=0.12))
+    words = (
+        set_text(TITLE, height * 0.15, spacing=0.28),
+        set_text("a film drawn by arithmetic", height * 0.05, spacing=0.12),
+    )
     roll = _set_credits(size)
     title_frames, credit_frames = (round(seconds * frame_rate) for seconds in (TITLE_SECONDS, CREDITS_SECONDS))
     end = shots[-1].start_frame + shots[-1].frames
     fade = round(FADE_SECONDS * frame_rate)
     rng = np.random.default_rng([seed, 101])
-    grains = [np.repeat(rng.normal(0.5, GRAIN_LEVEL, (height, width, 1)), 3, axis=2).astype(np.float32) for _ in range(GRAINS)]
+    grains = [
+        np.repeat(rng.normal(0.5, GRAIN_LEVEL, (height, width, 1)), 3, axis=2).astype(np.float32) for _ in range(GRAINS)
+    ]
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     vignette = np.repeat((1 - 0.2 * np.clip(x * x + y * y - 0.5, 0, 1.5))[..., None], 3, axis=2).astype(np.float32)
     owner = np.repeat(np.arange(len(shots)), [shot.frames for shot in shots])
@@ -324,14 +368,16 @@ def make_demo_film(
                 progress(number / frames)
             yield picture
 
-    write_film(path, pictures(), frame_rate=frame_rate, sound=sound, sample_rate=SAMPLE_RATE, options={"preset": "veryfast"})
+    write_film(
+        path, pictures(), frame_rate=frame_rate, sound=sound, sample_rate=SAMPLE_RATE, options={"preset": "veryfast"}
+    )
     if progress:
         progress(1.0)
     return DemoTruth(
         path=path,
         duration=duration,
         cuts=tuple(seconds),
-        acts=tuple(Span(a, b) for a, b in zip(acts, acts[1:], strict=False)),
+        acts=tuple(Span(a, b) for a, b in pairwise(acts)),
         title=Span(0.0, TITLE_SECONDS),
         credits=Span(acts[-1], duration),
     )

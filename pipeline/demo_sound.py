@@ -118,7 +118,7 @@ def _hit(rng: np.random.Generator, level: float, seconds: float, *, rumble: floa
 
 
 def make_sound(cues: Sequence[Cue], acts: Sequence[float], duration: float, *, seed: int) -> F32:
-    """(n, 2) of the whole film at SAMPLE_RATE. cues: its shots; acts: where the acts begin, and where the last one ends."""
+    """(n, 2) of the whole film at SAMPLE_RATE. cues: its shots; acts: where acts begin, and the last one ends."""
     rng = np.random.default_rng([seed, 200])
     mix = np.zeros((round(duration * SAMPLE_RATE), 2), np.float32)
     air = {place: sum(_make_air(rng, *layer) for layer in layers) for place, layers in AIR.items()}
@@ -164,4 +164,8 @@ def _score_acts(mix: F32, rng: np.random.Generator, acts: Sequence[float], durat
                     _add(mix, now, _bell(_pitch(float(rng.choice(SCALE))), 0.07, rng.uniform(0.25, 0.75)))
     for number, chord in enumerate((*CHORDS, CHORDS[0])):  # under the credits
         for note in (chord[0] - 12, *chord):
-            _add(mix, acts[-1] + 4 * number - 0.5, _pad(_pitch(note), min(6.0, duration - acts[-1] - 4 * number + 0.5), 0.05))
+            _add(
+                mix,
+                acts[-1] + 4 * number - 0.5,
+                _pad(_pitch(note), min(6.0, duration - acts[-1] - 4 * number + 0.5), 0.05),
+            )

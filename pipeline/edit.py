@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 
@@ -15,7 +16,8 @@ from pipeline.records import F64, Card, Cut, Film, Segments, Selection, Shots, S
 from pipeline.settings import EditSettings, VideoSettings
 
 STANDARD_RATES = tuple(
-    Fraction(n, d) for n, d in ((24000, 1001), (24, 1), (25, 1), (30000, 1001), (30, 1), (50, 1), (60000, 1001), (60, 1))
+    Fraction(n, d)
+    for n, d in ((24000, 1001), (24, 1), (25, 1), (30000, 1001), (30, 1), (50, 1), (60000, 1001), (60, 1))
 )
 FASTEST_RATE = Fraction(61)  # frames/s; a faster film is shown at a half, a quarter ... of its rate
 SLOWEST_RATE = Fraction(20)  # frames/s; a slower one at a multiple
@@ -42,7 +44,7 @@ class Slots:
     @property
     def lengths(self) -> list[int]:
         """Frames of each slot."""
-        return [b - a for a, b in zip(self.edges[:-1], self.edges[1:], strict=True)]
+        return [b - a for a, b in pairwise(self.edges)]
 
 
 def choose_frame_rate(film: Film) -> Fraction:
@@ -106,7 +108,7 @@ def plan_slots(segments: Segments, seconds: Sequence[float], frame_rate: Fractio
             f"{len(pool)} usable shots for {wanted} slots: the trailer has {len(edges) - 1} slots and ends after "
             f"{float((edges[-1] + card_frames) / frame_rate):.1f} s instead of {float(total / frame_rate):.1f} s"
         )
-    energy = [_energy_at(segments, float((a + b) / 2 / frame_rate)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    energy = [_energy_at(segments, float((a + b) / 2 / frame_rate)) for a, b in pairwise(edges)]
     return Slots(frame_rate, tuple(edges), edges[-1] + card_frames, tuple(energy), tuple(warnings))
 
 
@@ -137,10 +139,11 @@ def _make_fit(edges: list[int], pool: list[int], beats: list[int], rate: Fractio
     edges = list(edges)
     split = 0
     while True:
-        slots = sorted(((b - a, -number) for number, (a, b) in enumerate(zip(edges[:-1], edges[1:], strict=True))), reverse=True)
+        slots = sorted(((b - a, -number) for number, (a, b) in enumerate(pairwise(edges))), reverse=True)
         if len(slots) < FEWEST_SLOTS or not pool:
+            longest = float(pool[0] / rate) if pool else 0.0
             raise NoSolutionError(
-                f"only {len(pool)} shot(s) of the film can be used, the longest for {pool[0] / rate if pool else 0:.1f} s: "
+                f"only {len(pool)} shot(s) of the film can be used, the longest for {longest:.1f} s: "
                 f"too few for a trailer of at least {FEWEST_SLOTS} slots (loosen guards.* or shorten music.mean_seconds)"
             )
         short = [-number for rank, (length, number) in enumerate(slots) if rank < len(pool) and length > pool[rank]]
@@ -149,7 +152,9 @@ def _make_fit(edges: list[int], pool: list[int], beats: list[int], rate: Fractio
         if short and len(slots) < len(pool):
             start, end = edges[short[0]], edges[short[0] + 1]
             if end - start >= 2 * SHORTEST_SPLIT * rate:
-                inside = [beat for beat in beats if start + SHORTEST_SPLIT * rate <= beat <= end - SHORTEST_SPLIT * rate]
+                inside = [
+                    beat for beat in beats if start + SHORTEST_SPLIT * rate <= beat <= end - SHORTEST_SPLIT * rate
+                ]
                 middle = (start + end) // 2
                 edges.insert(short[0] + 1, min(inside, key=lambda beat: abs(beat - middle)) if inside else middle)
                 split += 1
@@ -157,9 +162,7 @@ def _make_fit(edges: list[int], pool: list[int], beats: list[int], rate: Fractio
         edges.pop()
 
 
-def lay_out(
-    slots: Slots, selection: Selection, shots: Shots, times: F64, settings: EditSettings
-) -> tuple[Cut, ...]:
+def lay_out(slots: Slots, selection: Selection, shots: Shots, times: F64, settings: EditSettings) -> tuple[Cut, ...]:
     """One cut per slot from the middle of its shot. times: timestamps of the film's pictures.
 
     Raises ValueError when a shot is too short for its slot: selection must not allow it.
@@ -200,4 +203,4 @@ def place_cut(shot: Span, duration: Fraction, times: F64, margin: int) -> Span:
 def make_cards(slots: Slots, title: str) -> tuple[Card, ...]:
     """The title card after the last slot, if there is room for one."""
     start = slots.edges[-1]
-    return (Card(title, start, slots.frames - start),) if slots.frames > start else ()
+    return (Card(title.upper(), start, slots.frames - start),) if slots.frames > start else ()

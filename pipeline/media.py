@@ -1,4 +1,4 @@
-"""Open media files and run ffmpeg. No other module opens a container (decode.py reads through open_media) or starts a program."""
+"""Open media files and run ffmpeg: no other module opens a container by itself, or starts a program."""
 
 from __future__ import annotations
 
@@ -343,7 +343,7 @@ def run_ffmpeg(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         cwd=cwd,
-        preexec_fn=_die_with_parent if _LIBC is not None else None,  # noqa: PLW1509
+        preexec_fn=_die_with_parent if _LIBC is not None else None,
     )
     lines: deque[str] = deque(maxlen=2000)
     assert process.stderr is not None

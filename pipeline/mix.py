@@ -20,7 +20,14 @@ SILENCE_DB = -60.0  # film sound below this is left out rather than lifted
 
 
 def mix_sound(
-    music: F32, pieces: Iterable[F32], cuts: tuple[Cut, ...], frame_rate: Fraction, frames: int, *, film_db: float, ends: bool
+    music: F32,
+    pieces: Iterable[F32],
+    cuts: tuple[Cut, ...],
+    frame_rate: Fraction,
+    frames: int,
+    *,
+    film_db: float,
+    ends: bool,
 ) -> F32:
     """The whole mix, (n, 2) at 48 kHz, n samples for `frames` frames.
 
@@ -56,7 +63,7 @@ def _local_level(music: F32) -> F32:
     if mean < 1e-8:
         return np.full(len(music), 0.05, np.float32)
     local = uniform_filter1d(power, round(LEVEL_WINDOW * RATE), mode="nearest")
-    return np.sqrt(np.maximum(local, mean * 10 ** (MUSIC_FLOOR_DB / 10))).astype(np.float32)
+    return np.asarray(np.sqrt(np.maximum(local, mean * 10 ** (MUSIC_FLOOR_DB / 10))), np.float32)
 
 
 def _duck_gain(own: F32, level: F32, film_db: float) -> F32:
@@ -65,7 +72,8 @@ def _duck_gain(own: F32, level: F32, film_db: float) -> F32:
     if rms < 10 ** (SILENCE_DB / 20):
         return np.zeros((len(own), 1), np.float32)
     lift = 10 ** (MOST_LIFT_DB / 20)
-    return np.minimum(level[: len(own)] * np.float32(10 ** (film_db / 20) / rms), lift)[:, None]
+    gain: F32 = np.minimum(level[: len(own)] * np.float32(10 ** (film_db / 20) / rms), np.float32(lift))
+    return gain[:, None]
 
 
 def _fade_edges(piece: F32) -> F32:

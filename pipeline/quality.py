@@ -15,7 +15,7 @@ from pipeline.errors import InputError
 from pipeline.media import find_ffmpeg
 from pipeline.records import F32, U8, Check, Cut, EditList, Film, QualityReport
 from pipeline.render import find_film, measure_loudness
-from pipeline.settings import Site, TrailerConfig
+from pipeline.settings import Site, parse_config
 
 THUMBNAIL_WIDTH = 320
 GRAY_SIZE = (96, 54)  # px; pictures are compared at this size
@@ -46,12 +46,14 @@ def check_trailer(
 
     Raises InputError when the file cannot be opened as a film at all.
     """
-    pieces = sorted([*edit.cuts, *edit.cards], key=lambda p: p.start_frame) if edit is not None else []
+    pieces = edit.pieces if edit is not None else ()
     middles = [piece.start_frame + piece.frames // 2 for piece in pieces]
-    keep = {frame for cut in edit.cuts for frame in (cut.start_frame, cut.start_frame + cut.frames - 1)} if edit else set()
+    keep = (
+        {frame for cut in edit.cuts for frame in (cut.start_frame, cut.start_frame + cut.frames - 1)} if edit else set()
+    )
     seen = _watch(path, set(middles), keep, edit.output.frames if edit else 0, progress)
     checks = _check_streams(seen.streams, path)
-    config = TrailerConfig.model_validate(edit.config) if edit is not None else TrailerConfig()
+    config = parse_config(edit.config if edit is not None else {})
     if edit is not None:
         checks += _check_plan(seen, edit)
         checks.append(_check_foreign(seen, edit))
@@ -62,11 +64,15 @@ def check_trailer(
         patience = 60.0 + 10.0 * len(seen.times) / float(rate)
         loudness, peak = measure_loudness(find_ffmpeg(site.ffmpeg), ["-i", str(path.resolve())], patience)
         target, limit = config.sound.loudness_lufs, config.sound.true_peak_dbtp
-        checks.append(Check("loudness_lufs", abs(loudness - target) <= LOUDNESS_WITHIN, loudness, f"{target} ± {LOUDNESS_WITHIN}"))
+        checks.append(
+            Check("loudness_lufs", abs(loudness - target) <= LOUDNESS_WITHIN, loudness, f"{target} ± {LOUDNESS_WITHIN}")
+        )
         checks.append(Check("true_peak_dbtp", peak <= limit, peak, f"<= {limit}"))
         last = min((start for start, _ in cards), default=len(seen.times)) / float(rate)
         silence = _longest_silence(read_track(path, sample_rate=SOUND_RATE)[:, 0], last)
-        checks.append(Check("longest_silence_seconds", silence <= LONGEST_SILENCE, round(silence, 2), f"<= {LONGEST_SILENCE}"))
+        checks.append(
+            Check("longest_silence_seconds", silence <= LONGEST_SILENCE, round(silence, 2), f"<= {LONGEST_SILENCE}")
+        )
     return Measured(QualityReport(tuple(checks)), tuple(seen.thumbnails[m] for m in middles if m in seen.thumbnails))
 
 
@@ -82,7 +88,9 @@ class _Seen:
     kept: dict[int, U8]
 
 
-def _watch(path: Path, thumbnails: set[int], keep: set[int], expected: int, progress: Callable[[float], None] | None) -> _Seen:
+def _watch(
+    path: Path, thumbnails: set[int], keep: set[int], expected: int, progress: Callable[[float], None] | None
+) -> _Seen:
     streams, pictures = watch_trailer(path, THUMBNAIL_WIDTH)
     seen = _Seen(streams, [], [], [], {}, {})
     last: U8 | None = None
@@ -107,7 +115,12 @@ def _watch(path: Path, thumbnails: set[int], keep: set[int], expected: int, prog
 
 def _check_streams(streams: TrailerStreams, path: Path) -> list[Check]:
     return [
-        Check("video_codec", streams.video_codec in ("h264", "hevc", "av1"), streams.video_codec or "none", "h264, hevc or av1"),
+        Check(
+            "video_codec",
+            streams.video_codec in ("h264", "hevc", "av1"),
+            streams.video_codec or "none",
+            "h264, hevc or av1",
+        ),
         Check("audio_codec", streams.audio_codec == "aac", streams.audio_codec or "none", "aac"),
         Check("pixel_format", streams.pixel_format == "yuv420p", streams.pixel_format, "yuv420p"),
         Check("damaged_packets", streams.damage.packets == 0, float(streams.damage.packets), "0"),
@@ -142,10 +155,20 @@ def _check_plan(seen: _Seen, edit: EditList) -> list[Check]:
     sound = seen.streams.audio_seconds
     return [
         Check("frames", len(seen.times) == wanted, float(len(seen.times)), str(wanted)),
-        Check("duration_seconds", abs(seen.streams.seconds - length) <= frame, round(seen.streams.seconds, 4), f"{length:.4f} ± {frame:.4f}"),
+        Check(
+            "duration_seconds",
+            abs(seen.streams.seconds - length) <= frame,
+            round(seen.streams.seconds, 4),
+            f"{length:.4f} ± {frame:.4f}",
+        ),
         Check("audio_seconds", abs(sound - length) <= frame, round(sound, 4), f"{length:.4f} ± {frame:.4f}"),
         Check("off_grid_seconds", off_grid <= GRID_WITHIN, round(off_grid, 6), f"<= {GRID_WITHIN}"),
-        Check("size", size == f"{edit.output.width}x{edit.output.height}", size, f"{edit.output.width}x{edit.output.height}"),
+        Check(
+            "size",
+            size == f"{edit.output.width}x{edit.output.height}",
+            size,
+            f"{edit.output.width}x{edit.output.height}",
+        ),
         Check("shots_used_twice", len(used) == len(set(used)), float(len(used) - len(set(used))), "0"),
     ]
 
@@ -169,7 +192,9 @@ def _film_pictures(film: Film, cut: Cut, rate: Fraction) -> list[F32]:
     times = [cut.source.start, cut.source.start + float((cut.frames - 1) / rate)]
     pictures = []
     for frame in read_pictures(film, times):
-        rgb = frame.to_ndarray(format="rgb24", width=min(frame.width, THUMBNAIL_WIDTH * 2), height=min(frame.height, THUMBNAIL_WIDTH * 2))
+        rgb = frame.to_ndarray(
+            format="rgb24", width=min(frame.width, THUMBNAIL_WIDTH * 2), height=min(frame.height, THUMBNAIL_WIDTH * 2)
+        )
         turned = np.rot90(rgb, film.rotation // 90)
         gray = cv2.cvtColor(np.ascontiguousarray(turned), cv2.COLOR_RGB2GRAY)
         pictures.append(np.asarray(cv2.resize(gray, GRAY_SIZE, interpolation=cv2.INTER_AREA), np.float32))

@@ -163,7 +163,10 @@ def _check_cover(spans: Sequence[Span], start: float, end: float) -> None:
     if not spans:
         raise ValueError("no spans")
     edges = [start, *(s.end for s in spans)]
-    if any(abs(s.start - e) > SAME_TIME for s, e in zip(spans, edges, strict=False)) or abs(edges[-1] - end) > SAME_TIME:
+    if (
+        any(abs(s.start - e) > SAME_TIME for s, e in zip(spans, edges, strict=False))
+        or abs(edges[-1] - end) > SAME_TIME
+    ):
         raise ValueError("spans must touch one another and cover the whole")
 
 
@@ -367,13 +370,18 @@ class EditList:
     shots: tuple[Span, ...]
     warnings: tuple[str, ...] = ()
 
+    @property
+    def pieces(self) -> tuple[Cut | Card, ...]:
+        """Cuts and cards in the trailer's order."""
+        both: list[Cut | Card] = [*self.cuts, *self.cards]
+        return tuple(sorted(both, key=lambda piece: piece.start_frame))
+
     def __post_init__(self) -> None:
-        pieces = sorted([(c.start_frame, c.frames) for c in self.cuts] + [(c.start_frame, c.frames) for c in self.cards])
         at = 0
-        for start, frames in pieces:
-            if start != at:
-                raise ValueError(f"frame {at} of the trailer is shown by nothing, or by two things (next starts at {start})")
-            at += frames
+        for piece in self.pieces:
+            if piece.start_frame != at:
+                raise ValueError(f"frame {at} of the trailer is shown by nothing or twice (next: {piece.start_frame})")
+            at += piece.frames
         if at != self.output.frames:
             raise ValueError(f"cuts and cards cover {at} frames of {self.output.frames}")
         for cut in self.cuts:

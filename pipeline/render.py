@@ -14,9 +14,9 @@ import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import ffmpeg
 import numpy as np
 from av.video.frame import VideoFrame
@@ -27,12 +27,13 @@ from pipeline.errors import InputError, MediaError
 from pipeline.media import find_ffmpeg, join_clips, probe_film, run_ffmpeg
 from pipeline.mix import RATE, mix_sound
 from pipeline.records import F32, U8, Card, Cut, EditList, Film, Output, Trailer
-from pipeline.settings import ASSETS, Site, SoundSettings, TrailerConfig, VideoSettings
+from pipeline.settings import ASSETS, Site, SoundSettings, VideoSettings, parse_config
 from pipeline.workdir import finish_file, partial_path
 
 log = logging.getLogger("trailer")
 
-RENDER_VERSION = 1  # of the clips; a change in what a clip shows must change it
+CARD_LEAST, CARD_MOST = 720, 8192  # px, shortest and longest side at which lettering is drawn
+RENDER_VERSION = 1  # of the clips: raise it when a clip shows something else for the same edit list
 AUDIO_BITRATE = "256k"
 MASTER_TRIES = 4  # of loudness and peak; each listens to what the last one made
 LOUDNESS_WITHIN = 0.3  # LU; half of what the contract allows
@@ -65,10 +66,10 @@ def render_trailer(
     fails or makes something else than asked.
     """
     program = find_ffmpeg(site.ffmpeg)
-    config = TrailerConfig.model_validate(edit.config)
+    config = parse_config(edit.config)
     film = find_film(edit)
     clips.mkdir(parents=True, exist_ok=True)
-    pieces = sorted([*edit.cuts, *edit.cards], key=lambda piece: piece.start_frame)
+    pieces = edit.pieces
     paths = [clips / f"{_clip_key(piece, film, edit.output, config.video)}.mp4" for piece in pieces]
     todo = [(piece, path) for piece, path in zip(pieces, paths, strict=True) if not path.exists()]
     done = edit.output.frames - sum(piece.frames for piece, _ in todo)
@@ -109,7 +110,9 @@ def _clip_key(piece: Cut | Card, film: Film, output: Output, video: VideoSetting
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def _encode_piece(piece: Cut | Card, path: Path, film: Film, output: Output, video: VideoSettings, program: Path) -> None:
+def _encode_piece(
+    piece: Cut | Card, path: Path, film: Film, output: Output, video: VideoSettings, program: Path
+) -> None:
     partial = partial_path(path)
     seconds = float(piece.frames / output.frame_rate)
     if isinstance(piece, Card):
@@ -118,9 +121,7 @@ def _encode_piece(piece: Cut | Card, path: Path, film: Film, output: Output, vid
     else:
         times = [piece.source.start + float(k / output.frame_rate) for k in range(piece.frames)]
         size, pixel_format, chunks = _raw_pictures(film, times)
-    arguments = clip_job(
-        partial, size, pixel_format, output, video, film=film if isinstance(piece, Cut) else None
-    )
+    arguments = clip_job(partial, size, pixel_format, output, video, film=film if isinstance(piece, Cut) else None)
     try:
         run_ffmpeg(program, arguments, chunks=chunks, timeout=JOB_SECONDS + JOB_FACTOR * seconds)
         finish_file(partial, path)
@@ -206,25 +207,30 @@ def draw_card(card: Card, output: Output) -> Iterator[bytes]:
 
 
 def draw_title(text: str, width: int, height: int) -> U8:
-    """White lettering in the middle of black, (height, width, 3) RGB, as large as fits 80 % of the width."""
+    """White lettering amid black, (height, width, 3) RGB, as large as fits 80 % of the width and 30 % of the height."""
     from moviepy import CompositeVideoClip, TextClip
 
-    canvas = np.zeros((height, width, 3), np.uint8)
-    if not text.strip():
-        return canvas
+    # drawn large and scaled down: a tiny picture has no font size of its own
+    scale = max(1, -(-CARD_LEAST // min(width, height)))
+    canvas_width, canvas_height = scale * width, scale * height
+    if not text.strip() or max(canvas_width, canvas_height) > CARD_MOST:
+        return np.zeros((height, width, 3), np.uint8)
     clip = TextClip(
         font=str(FONT),
         text=text,
         color="white",
-        size=(max(2, round(width * 0.8)), max(2, round(height * 0.5))),
+        size=(round(canvas_width * 0.8), round(canvas_height * 0.3)),
+        margin=(0, round(canvas_height * 0.15)),  # or the last line loses what hangs below it
         method="caption",
         text_align="center",
         horizontal_align="center",
         vertical_align="center",
         duration=1,
     ).with_position("center")
-    frame = CompositeVideoClip([clip], size=(width, height)).with_duration(1).get_frame(0)
-    return np.asarray(frame, dtype=np.uint8)
+    canvas = CompositeVideoClip([clip], size=(canvas_width, canvas_height)).with_duration(1).get_frame(0)
+    if scale == 1:
+        return np.asarray(canvas, dtype=np.uint8)
+    return np.asarray(cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def _assemble(
@@ -304,9 +310,8 @@ def master_job(joined: Path, wave: Path, out: Path, gain_db: float, ceiling_dbtp
 
 def measure_loudness(program: Path, source: list[str], timeout: float) -> tuple[float, float]:
     """Integrated loudness in LUFS and true peak in dBTP (EBU R128, by ffmpeg's ebur128) of ffmpeg's input arguments."""
-    log_text = run_ffmpeg(
-        program, ["-v", "info", *source, "-map", "0:a:0", "-af", "ebur128=peak=true:framelog=quiet", "-f", "null", "-"], timeout=timeout
-    )
+    listen = ["-map", "0:a:0", "-af", "ebur128=peak=true:framelog=quiet", "-f", "null", "-"]
+    log_text = run_ffmpeg(program, ["-v", "info", *source, *listen], timeout=timeout)
     summary = log_text[log_text.rfind("Summary:") :]
     loudness = re.search(r"I:\s+(-?[\d.]+|-?inf|nan) LUFS", summary)
     peak = re.search(r"Peak:\s+(-?[\d.]+|-?inf|nan) dBFS", summary)

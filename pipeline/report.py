@@ -11,7 +11,7 @@ from urllib.parse import quote
 import cv2
 import numpy as np
 
-from pipeline.records import U8, Card, Cut, EditList, QualityReport
+from pipeline.records import U8, Cut, EditList, QualityReport
 
 SHEET_COLUMNS = 8
 SHEET_PICTURE = 200  # px wide
@@ -22,14 +22,16 @@ STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 72rem; padding: 1rem; }
 h1 { margin: .2rem 0; } h2 { margin-top: 2rem; }
 video { width: 100%; max-height: 70vh; background: #000; border-radius: .4rem; }
-.sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: .6rem; padding: 0; list-style: none; }
+.sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: .6rem; padding: 0;
+  list-style: none; }
 .sheet li { border: 1px solid var(--line); border-radius: .4rem; overflow: hidden; font-size: .8rem; }
 .sheet img { width: 100%; display: block; background: #000; } .sheet p { margin: 0; padding: .3rem .5rem; }
 .bar { height: .3rem; background: var(--soft); } .bar i { display: block; height: 100%; background: #3f7fd0; }
 .strip { position: relative; height: 2.2rem; background: var(--soft); border-radius: .3rem; }
 .strip i { position: absolute; top: 0; bottom: 0; background: #3f7fd0; min-width: 2px; border-radius: 1px; }
 .strip i.out { background: #c6282855; }
-table { border-collapse: collapse; width: 100%; } td, th { text-align: left; padding: .25rem .5rem; border-bottom: 1px solid var(--line); }
+table { border-collapse: collapse; width: 100%; }
+td, th { text-align: left; padding: .25rem .5rem; border-bottom: 1px solid var(--line); }
 .failed { color: var(--bad); font-weight: 600; } .passed { color: var(--good); }
 .warning { border-left: .3rem solid #f9a825; padding: .2rem .8rem; background: var(--soft); }
 pre { overflow-x: auto; background: var(--soft); padding: .6rem; border-radius: .3rem; }
@@ -38,7 +40,7 @@ pre { overflow-x: auto; background: var(--soft); padding: .6rem; border-radius: 
 
 def draw_sheet(thumbnails: Sequence[U8], edit: EditList) -> bytes:
     """A contact sheet as JPEG: one picture a piece in trailer order, with its time and the film's. Under 280 kB."""
-    pieces = _pieces(edit)
+    pieces = edit.pieces
     pictures = [np.asarray(cv2.imdecode(t, cv2.IMREAD_COLOR), np.uint8) for t in thumbnails]
     if not pictures:
         raise ValueError("no pictures for a contact sheet")
@@ -47,10 +49,14 @@ def draw_sheet(thumbnails: Sequence[U8], edit: EditList) -> bytes:
     sheet = np.full((rows * (tall + 16), SHEET_COLUMNS * SHEET_PICTURE, 3), 24, np.uint8)
     for number, (picture, piece) in enumerate(zip(pictures, pieces, strict=True)):
         y, x = number // SHEET_COLUMNS * (tall + 16), number % SHEET_COLUMNS * SHEET_PICTURE
-        sheet[y : y + tall, x : x + SHEET_PICTURE] = cv2.resize(picture, (SHEET_PICTURE, tall), interpolation=cv2.INTER_AREA)
+        sheet[y : y + tall, x : x + SHEET_PICTURE] = cv2.resize(
+            picture, (SHEET_PICTURE, tall), interpolation=cv2.INTER_AREA
+        )
         at = clock(float(piece.start_frame / edit.output.frame_rate))
         label = f"{at}  shot {piece.shot} @ {clock(piece.source.start)}" if isinstance(piece, Cut) else f"{at}  card"
-        cv2.putText(sheet, label, (x + 3, y + tall + 12), cv2.FONT_HERSHEY_SIMPLEX, 0.36, (230, 230, 230), 1, cv2.LINE_AA)
+        cv2.putText(
+            sheet, label, (x + 3, y + tall + 12), cv2.FONT_HERSHEY_SIMPLEX, 0.36, (230, 230, 230), 1, cv2.LINE_AA
+        )
     for quality in (85, 70, 55, 40, 25):
         jpeg = bytes(np.asarray(cv2.imencode(".jpg", sheet, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], np.uint8))
         if len(jpeg) <= SHEET_MOST_BYTES:
@@ -64,10 +70,6 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(tenths, 600)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest // 10:02d}.{rest % 10}" if hours else f"{minutes}:{rest // 10:02d}.{rest % 10}"
-
-
-def _pieces(edit: EditList) -> list[Cut | Card]:
-    return sorted([*edit.cuts, *edit.cards], key=lambda piece: piece.start_frame)
 
 
 def draw_report(
@@ -103,12 +105,15 @@ def draw_report(
 
 def _sheet_items(edit: EditList, thumbnails: Sequence[U8]) -> str:
     items = []
-    for piece, thumbnail in zip(_pieces(edit), thumbnails, strict=True):
+    for piece, thumbnail in zip(edit.pieces, thumbnails, strict=True):
         at = clock(float(piece.start_frame / edit.output.frame_rate))
         picture = base64.b64encode(bytes(thumbnail)).decode()
         if isinstance(piece, Cut):
             text = f"<b>{piece.slot + 1}</b> · {at}<br>shot {piece.shot} at {clock(piece.source.start)}"
-            label, bar = f"slot {piece.slot + 1}, shot {piece.shot}", f'<i style="width:{100 * piece.confidence:.0f}%"></i>'
+            label, bar = (
+                f"slot {piece.slot + 1}, shot {piece.shot}",
+                f'<i style="width:{100 * piece.confidence:.0f}%"></i>',
+            )
         else:
             text, label, bar = f"{at}<br>card", f"card: {piece.text}", ""
         items.append(
@@ -124,7 +129,9 @@ def _coverage(edit: EditList, excluded: Mapping[str, str]) -> str:
     for number, css in [(int(shot), ' class="out"') for shot in excluded] + [(cut.shot, "") for cut in edit.cuts]:
         span = edit.shots[number]
         left, width = 100 * (span.start - start) / length, 100 * span.duration / length
-        marks.append(f'<i{css} style="left:{left:.2f}%;width:{width:.2f}%" title="shot {number}, {clock(span.start)}"></i>')
+        marks.append(
+            f'<i{css} style="left:{left:.2f}%;width:{width:.2f}%" title="shot {number}, {clock(span.start)}"></i>'
+        )
     return f'<div class="strip" role="img" aria-label="the film from start to end; used shots marked">{"".join(marks)}</div>'
 
 
@@ -141,7 +148,9 @@ def _quality_rows(quality: QualityReport) -> str:
     for check in quality.checks:
         verdict = '<td class="passed">passed</td>' if check.passed else '<td class="failed">failed</td>'
         value = f"{check.value:g}" if isinstance(check.value, float) else check.value
-        rows.append(f"<tr><td>{html.escape(check.name)}</td><td>{html.escape(value)}</td><td>{html.escape(check.limit)}</td>{verdict}</tr>")
+        rows.append(
+            f"<tr><td>{html.escape(check.name)}</td><td>{html.escape(value)}</td><td>{html.escape(check.limit)}</td>{verdict}</tr>"
+        )
     return "".join(rows)
 
 

@@ -82,7 +82,7 @@ class LocalRunner:
 
 
 def describe_age(seconds: float) -> str:
-    """"3 h", "2 days": roughly how long ago."""
+    """ "3 h", "2 days": roughly how long ago."""
     for limit, unit, size in ((90, "s", 1), (5400, "min", 60), (172800, "h", 3600)):
         if seconds < limit:
             return f"{seconds / size:.0f} {unit}"

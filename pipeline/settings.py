@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class ShotSettings(Section):
     """Shortest shot in seconds."""
 
 
-class EncoderName(str, Enum):
+class EncoderName(StrEnum):
     """Encoders that turn a shot into a vector."""
 
     descriptor = "descriptor"
@@ -68,7 +68,7 @@ class GuardSettings(Section):
     """A shot that changes less than this a frame is a still picture, 0 to 255."""
 
 
-class Decoder(str, Enum):
+class Decoder(StrEnum):
     """How SSMP fills the slots."""
 
     self_corrective = "self_corrective"
@@ -170,6 +170,11 @@ def load_config(path: Path | None, assignments: Sequence[str] = ()) -> TrailerCo
             raise InputError(f"{path} is not TOML: {error}") from error
     for assignment in assignments:
         _assign(values, assignment)
+    return parse_config(values)
+
+
+def parse_config(values: dict[str, Any]) -> TrailerConfig:
+    """Settings from a tree of values. Raises InputError, naming the field, for what cannot be used."""
     try:
         return TrailerConfig.model_validate(values)
     except ValidationError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -21,6 +22,7 @@ CREDITS_LEAST = 6.0  # s of lettering that count as credits
 CREDITS_GAP = 6.0  # s without lettering that credits may have
 LETTERS = 12  # glyphs in rows on a 320 px picture that count as a title
 LETTERS_IN_STORY = 24  # foliage and fences reach 20 now and then
+LONGEST_HOLD = 1.0  # s that one picture may stand within a shot: a hole in the file, or a still
 GLYPH_CONTRAST = 45  # luma steps between lettering and its ground
 MOST_GLYPHS = 600  # a picture with more specks than that is texture; the largest are looked at
 
@@ -33,7 +35,7 @@ def cut_shots(analysis: Analysis, settings: ShotSettings, guards: GuardSettings)
     starts = find_cuts(analysis, settings)
     film = analysis.film
     edges = [film.start, *(float(t) for t in analysis.times[starts]), film.end]
-    spans = tuple(Span(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True))
+    spans = tuple(Span(a, b) for a, b in pairwise(edges))
     first = np.concatenate([[0], starts])
     last = np.concatenate([starts, [len(analysis.times)]])
     # the first row of a shot is the change across the cut, not motion within the shot
@@ -78,6 +80,7 @@ def _hard_cuts(scores: F32, frame_rate: Fraction, settings: ShotSettings) -> lis
         """The detector with its picture comparison replaced by the stored score; the decision is the library's."""
 
         def _calculate_frame_score(self, timecode: FrameTimecode, frame_img: object) -> float:
+            del frame_img
             return float(values[timecode.frame_num])
 
     detector = ScoredDetector(
@@ -113,15 +116,18 @@ def _flag_shots(
     letters = _count_letters(analysis, spans)
     opening, credits = find_story(analysis, spans, letters)
     secret = credits - guards.ending * (credits - opening)
+    hold = max(LONGEST_HOLD, 4 * float(np.median(np.diff(analysis.times))))
     flags: list[frozenset[str]] = []
     for number, span in enumerate(spans):
         found: set[str] = set()
         luma = analysis.luma[first[number] : last[number]]
-        if luma[:, 0].mean() <= guards.black_luma and luma[:, 1].mean() <= 2 * BLACK_DEVIATION:
+        dark = luma[:, 0].mean() <= guards.black_luma and luma[:, 1].mean() <= 2 * BLACK_DEVIATION
+        if dark or _is_black(luma).mean() > 0.3:
             found.add("black")
-        elif _is_black(luma).mean() > 0.3:
-            found.add("black")
-        if motion[number] < guards.static_motion:
+        if (
+            motion[number] < guards.static_motion
+            or _longest_hold(analysis.times[first[number] : last[number]], span) > hold
+        ):
             found.add("static")
         inside = (analysis.sample_times >= span.start) & (analysis.sample_times < span.end)
         if inside.any() and np.nanmax(np.append(letters[inside], 0)) >= LETTERS_IN_STORY:
@@ -134,6 +140,10 @@ def _flag_shots(
             found.add("ending")
         flags.append(frozenset(found))
     return tuple(flags)
+
+
+def _longest_hold(times: F64, span: Span) -> float:
+    return float(np.diff(np.append(times, span.end)).max())
 
 
 def find_story(analysis: Analysis, spans: Sequence[Span], letters: F64) -> tuple[float, float]:

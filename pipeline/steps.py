@@ -76,7 +76,9 @@ def analyse(work: WorkDir, film: Film, *, progress: Progress) -> Made[Analysis]:
     )
 
 
-def find_shots(work: WorkDir, analysis: Artifact[Analysis], config: TrailerConfig, *, progress: Progress) -> Made[Shots]:
+def find_shots(
+    work: WorkDir, analysis: Artifact[Analysis], config: TrailerConfig, *, progress: Progress
+) -> Made[Shots]:
     """The film's shots and what each is not fit for."""
     del progress  # a second or two
     inputs = {"analysis": analysis.key, "shots": config.shots.model_dump(), "guards": config.guards.model_dump()}
@@ -118,7 +120,9 @@ def segment(work: WorkDir, track: Track, config: TrailerConfig, *, progress: Pro
     return work.reuse_or_make("music", VERSION["music"], inputs, Segments, make)
 
 
-def slots_of(analysis: Analysis, shots: Shots, segments: Segments, config: TrailerConfig) -> tuple[Slots, Any, dict[int, str]]:
+def slots_of(
+    analysis: Analysis, shots: Shots, segments: Segments, config: TrailerConfig
+) -> tuple[Slots, Any, dict[int, str]]:
     """The trailer's grid, the longest cut that each shot can give, and why some shots may not be shown. Pure and quick."""
     seconds = usable_seconds(shots, analysis.times, config.edit)
     excluded = exclude_shots(shots, config.guards)

@@ -46,7 +46,13 @@ class Outcome:
 
 
 def make_trailer(
-    film_path: Path, config: TrailerConfig, site: Site, runner: Runner, *, music: Path | None = None, out: Path | None = None
+    film_path: Path,
+    config: TrailerConfig,
+    site: Site,
+    runner: Runner,
+    *,
+    music: Path | None = None,
+    out: Path | None = None,
 ) -> Outcome:
     """Film in, trailer out: `out` (default: <film>-trailer.mp4 here) with its .edit.json, .report.html and .qc.json.
 
@@ -89,9 +95,13 @@ def make_trailer(
     deliver_text(page, paths["report.html"])
     deliver_file(work.folder / rendered.load().name, final)  # last: what has this name is whole in every part
     runner.show_table("quality", quality_table(measured.report), "Quality")
-    runner.show_table("timing", [{"step": t.name, "seconds": round(t.seconds, 2), "reused": t.reused} for t in runner.times], "Timing")
+    runner.show_table(
+        "timing", [{"step": t.name, "seconds": round(t.seconds, 2), "reused": t.reused} for t in runner.times], "Timing"
+    )
     runner.show_picture("contact-sheet", draw_sheet(measured.thumbnails, plan), f"Contact sheet: {title}")
-    runner.show_files("result", {"trailer": final, "report": paths["report.html"], "edit list": paths["edit.json"]}, title)
+    runner.show_files(
+        "result", {"trailer": final, "report": paths["report.html"], "edit list": paths["edit.json"]}, title
+    )
     return Outcome(
         trailer=final,
         edit=paths["edit.json"],
@@ -117,7 +127,9 @@ def check_out(out: Path, film: Path, music: Path | None) -> Path:
     if out.is_dir():
         raise InputError(f"--out {out} is a folder; name a file")
     if out.exists() and out.stat().st_size > 0 and not _is_ours(out):
-        raise InputError(f"{out} exists and was not made by this program (no edit list beside it); choose another --out")
+        raise InputError(
+            f"{out} exists and was not made by this program (no edit list beside it); choose another --out"
+        )
     return out
 
 

@@ -17,6 +17,7 @@ import types
 import typing
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -45,7 +46,7 @@ class Artifact(Generic[T]):
 
     def load(self) -> T:
         """Read the record back. Raises ValueError, OSError or KeyError when the file is not what the key says."""
-        with np.load(self.path, allow_pickle=False) as arrays:
+        with self.path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             tree = json.loads(bytes(arrays[JSON_NAME]).decode())
             value = _decode(tree, self.kind, arrays)
         return typing.cast(T, value)
@@ -75,7 +76,9 @@ class WorkDir:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._sweep()
         except OSError as error:
-            raise InputError(f"cannot use the work folder {self.folder}: {error.strerror} (set TRAILER_WORK_DIR)") from error
+            raise InputError(
+                f"cannot use the work folder {self.folder}: {error.strerror} (set TRAILER_WORK_DIR)"
+            ) from error
 
     def _sweep(self) -> None:
         """Remove partial files that a killed run left behind."""
@@ -90,7 +93,7 @@ class WorkDir:
         inputs: Mapping[str, Any],
         kind: type[T],
         make: Callable[[], T],
-        valid: Callable[[T], bool] = lambda record: True,
+        valid: Callable[[T], bool] | None = None,
     ) -> Made[T]:
         """The artifact of this step and these inputs: the one on disk when it reads well and is valid, else a new one.
 
@@ -101,10 +104,10 @@ class WorkDir:
         if artifact.path.exists():
             try:
                 stored = artifact.load()
-            except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            except (ValueError, OSError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
                 log.warning("the stored %s cannot be read (%s); it is made again", artifact.path.name, error)
             else:
-                if valid(stored):
+                if valid is None or valid(stored):
                     return Made(artifact, reused=True, age=max(0.0, time.time() - artifact.path.stat().st_mtime))
         write_record(artifact.path, make())
         return Made(artifact, reused=False)
@@ -140,7 +143,8 @@ def deliver_file(source: Path, path: Path) -> None:
         shutil.copyfile(source, partial)
         finish_file(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # where the folder itself is the trouble there is nothing to remove
+            partial.unlink(missing_ok=True)
         raise InputError(f"cannot write {path}: {error.strerror}") from error
 
 
@@ -152,7 +156,8 @@ def deliver_text(text: str, path: Path) -> None:
         partial.write_text(text, encoding="utf-8")
         finish_file(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # where the folder itself is the trouble there is nothing to remove
+            partial.unlink(missing_ok=True)
         raise InputError(f"cannot write {path}: {error.strerror}") from error
 
 

@@ -33,7 +33,7 @@ HERE = Path(__file__).resolve().parent
 RATE = 48000  # samples/s; Opus knows no other
 BIT_RATE = 128_000  # bit/s: 70 s are 1.1 MB
 BEATS_PER_BAR = 4
-TAIL_SECONDS = 6.0  # after the last hit; the last FADE_SECONDS of it fade out, the last quarter second is digital silence
+TAIL_SECONDS = 5.6  # after the last hit; it fades over FADE_SECONDS, the last quarter second is digital silence
 FADE_SECONDS = 3.0
 LOUDNESS_LUFS = -15.0
 CEILING_DBFS = -2.0  # true peak before encoding: Opus overshoots by up to a decibel, and -1 is the bound on the file
@@ -93,14 +93,16 @@ def _form(opening: int, setup: int, escalation: int, climax: int, stop_down: int
 
 DARK_RISE = Score(
     "dark_rise", "Dark Rise", "dark, tense, rising", 104.0, 1, _form(4, 8, 8, 6),
-    tuple("Dm Dm Bb Bb  Dm Dm Bb Bb Gm Gm A A  Dm Bb F C Gm Bb A A  Dm Bb F C Gm A  A  Dm".split()))
+    ("Dm", "Dm", "Bb", "Bb", "Dm", "Dm", "Bb", "Bb", "Gm", "Gm", "A", "A", "Dm", "Bb", "F", "C", "Gm", "Bb", "A", "A",
+     "Dm", "Bb", "F", "C", "Gm", "A", "A", "Dm"))
 BRIGHT_STEP = Score(
     "bright_step", "Bright Step", "bright, warm, hopeful", 118.0, 2, _form(4, 8, 8, 8),
-    tuple("D D G G  D A Bm G D A G A  D A Bm G Em Bm G A  D A Bm G D F#m G A  A  D".split()))
+    ("D", "D", "G", "G", "D", "A", "Bm", "G", "D", "A", "G", "A", "D", "A", "Bm", "G", "Em", "Bm", "G", "A",
+     "D", "A", "Bm", "G", "D", "F#m", "G", "A", "A", "D"))
 SCORES = {score.name: score for score in (DARK_RISE, BRIGHT_STEP)}
 
 
-# --- harmony ---------------------------------------------------------------------------------------------------------
+# --- harmony ----------------------------------------------------------------------------------------------------------
 
 _NOTES = {"C": 0, "C#": 1, "D": 2, "Eb": 3, "E": 4, "F": 5, "F#": 6, "G": 7, "Ab": 8, "A": 9, "Bb": 10, "B": 11}
 
@@ -134,7 +136,7 @@ def root_of(chord: str, lowest: int) -> int:
     return lowest + (spell(chord)[0] - lowest) % 12
 
 
-# --- sounds: each returns a mono (n,) or a stereo (2, n) signal ---------------------------------------------------------
+# --- sounds: each returns a mono (n,) or a stereo (2, n) signal -------------------------------------------------------
 
 
 def clock(seconds: float) -> F64:
@@ -223,7 +225,7 @@ def noise(seconds: float, low: float, high: float, rng: np.random.Generator) -> 
 
 
 def drum(start: float, end: float, bend: float, ring: float, snap: float, rng: np.random.Generator) -> F64:
-    """A skin that falls from start to end Hz within bend s and rings for ring s to 1/e, with a noisy snap of that level."""
+    """A skin that falls from start to end Hz within bend s and rings for ring s to 1/e. snap: level of its noise."""
     t = clock(6 * ring)
     phase = 2 * np.pi * (end * t + (start - end) * bend * (1 - np.exp(-t / bend)))
     wave = np.sin(phase) * np.exp(-t / ring) + snap * noise(6 * ring, 150, 3500, rng) * np.exp(-t / 0.02)
@@ -254,7 +256,7 @@ def riser(seconds: float, rng: np.random.Generator) -> F64:
     return 0.3 * np.array(sides) * t**2.5 * fades(len(t), 0.01, 0.03)
 
 
-# --- desk: laying sounds down, room, master -----------------------------------------------------------------------------
+# --- desk: laying sounds down, room, master ---------------------------------------------------------------------------
 
 
 def pan_gains(pan: float) -> F64:
@@ -284,13 +286,22 @@ class Desk:
         self.dry[:, at:at + stereo.shape[1]] += stereo
         self.room[:, at:at + stereo.shape[1]] += send * stereo
 
+    def stop(self, bar: float) -> None:
+        """Damp everything laid so far within 0.15 s from bar on; only the room rings on."""
+        at, n = round(bar * self.score.bar * RATE), round(0.15 * RATE)
+        damp = np.zeros(self.dry.shape[1] - at)
+        damp[:n] = 0.5 + 0.5 * np.cos(np.pi * np.arange(n) / n)
+        self.dry[:, at:] *= damp
+        self.room[:, at:] *= damp
+
     def master(self, decay: float) -> F64:
         """(2, n): dry + room, saturated, at LOUDNESS_LUFS, limited, faded. decay: seconds to -60 dB of the room."""
         impulse = room_impulse(decay, self.rng)
         wet = signal.fftconvolve(self.room, impulse, axes=1)[:, : self.room.shape[1]]
         mix = self.dry + wet
-        mix = signal.sosfilt(signal.butter(2, 28, "highpass", fs=RATE, output="sos"), mix)  # no DC, no rumble
+        mix += 0.5 * signal.sosfilt(signal.butter(1, 1500, "highpass", fs=RATE, output="sos"), mix)  # a shelf: air
         mix = np.tanh(1.1 * mix / np.percentile(np.abs(mix), 99.9))  # only the loudest thousandth bends noticeably
+        mix = signal.sosfilt(signal.butter(2, 28, "highpass", fs=RATE, output="sos"), mix)  # no DC, no rumble
         n = round(FADE_SECONDS * RATE)
         silent = RATE // 4
         mix[:, -n - silent: -silent] *= 0.5 + 0.5 * np.cos(np.pi * np.arange(n) / n)
@@ -340,7 +351,7 @@ def loudness(samples: F64) -> float:
     return float(-0.691 + 10 * np.log10(blocks[blocks > 0.1 * blocks.mean()].mean()))
 
 
-# --- the two pieces -----------------------------------------------------------------------------------------------------
+# --- the two pieces ---------------------------------------------------------------------------------------------------
 
 
 def compose_dark_rise() -> F64:
@@ -360,15 +371,18 @@ def compose_dark_rise() -> F64:
         part, root = s.section(bar), root_of(chord, 33)
         into = bar - s.sections[part]  # bars into the section
         if part == "stop-down":
+            desk.stop(bar)
             for eighth in range(8):
                 desk.lay(tick if eighth % 2 == 0 else tock, bar, eighth / 2, 0.5, 0.3, 0.8)
             desk.lay(strings((57, 69), s.bar - 0.5, 700.0, rng, 0.3), bar, 0, 0.10)
             desk.lay(riser(s.bar, rng), bar, 0, 0.30, send=0.1)
             continue
-        level = {"opening": 0.30 + 0.03 * into, "set-up": 0.45 + 0.02 * into, "escalation": 0.62 + 0.03 * into, "climax": 1.0}[part]
+        base, growth = {"opening": (0.30, 0.03), "set-up": (0.45, 0.02), "escalation": (0.62, 0.03), "climax": (1, 0)}[part]
+        level = base + growth * into
         # the drone breathes under everything
         desk.lay(strings((26, 38), s.bar, 180.0 + 300 * level, rng, 0.35), bar, 0, 0.55 * level)
-        desk.lay(strings(low[bar], s.bar, 500 + 1600 * level, rng, 0.5 if part == "opening" else 0.15), bar, 0, 0.60 * level)
+        attack = 0.5 if part == "opening" else 0.15
+        desk.lay(strings(low[bar], s.bar, 500 + 1600 * level, rng, attack), bar, 0, 0.60 * level)
         for sixteenth in range(16):  # the clock: eighths, then sixteenths
             if sixteenth % (4 if part == "opening" else 2 if part == "set-up" else 1) == 0:
                 accent = 1.0 if sixteenth % 4 == 0 else 0.55
@@ -397,7 +411,7 @@ def compose_dark_rise() -> F64:
         top = high[bar] if part == "climax" or into >= 4 else low[bar]
         for sixteenth, voice in enumerate((0, 2, 1, 2, 3, 2, 1, 2) * 2):
             accent = 1.0 if sixteenth % 4 == 0 else 0.62
-            desk.lay(staccato(top[voice], 0.32 * s.beat, 3200.0), bar, sixteenth / 4, 0.30 * level * accent,
+            desk.lay(staccato(top[voice], 0.40 * s.beat, 3600.0), bar, sixteenth / 4, 0.42 * level * accent,
                      0.55 if sixteenth % 2 else -0.55, 0.3)
         desk.lay(big, bar, 0, 0.85 * level, send=0.35)
         for beat, which, gain in ((1.0, 1, 0.35), (1.5, 0, 0.5), (2.0, 0, 0.7), (3.0, 1, 0.5), (3.5, 2, 0.55)):
@@ -438,17 +452,21 @@ def compose_bright_step() -> F64:
     # the tune, as steps of D major above D6 for two bars at a time: (beat, step, level)
     degrees = (0, 2, 4, 5, 7, 9, 11)
     tune = {0: ((0, 4, 1.0), (1.5, 5, 0.8), (2, 4, 0.9), (3, 2, 0.8)), 1: ((0, 1, 1.0), (1.5, 2, 0.8), (2.5, 4, 0.8)),
-            2: ((0, 3, 1.0), (1, 2, 0.8), (2, 1, 0.9), (3, 3, 0.7)), 3: ((0, 3, 1.0), (1.5, 1, 0.8), (2, 6, 0.9), (3, 4, 0.7))}
+            2: ((0, 3, 1.0), (1, 2, 0.8), (2, 1, 0.9), (3, 3, 0.7)),
+            3: ((0, 3, 1.0), (1.5, 1, 0.8), (2, 6, 0.9), (3, 4, 0.7))}
     for bar, chord in enumerate(s.chords[:-1]):
         part, root = s.section(bar), root_of(chord, 33)
         into = bar - s.sections[part]
         if part == "stop-down":
+            desk.stop(bar)
             desk.lay(strings(pads[bar], s.bar - 0.4, 900.0, rng, 0.3), bar, 0, 0.20)
             for beat, pitch in ((2.0, 81), (2.5, 83), (3.0, 85), (3.5, 88)):
                 desk.lay(glockenspiel(pitch + 12), bar, beat, 0.12, 0.2, 0.5)
             continue
-        level = {"opening": 0.42 + 0.02 * into, "set-up": 0.55 + 0.02 * into, "escalation": 0.72 + 0.025 * into, "climax": 1.0}[part]
-        desk.lay(strings(pads[bar], s.bar, 500 + 1500 * level**2, rng, 0.6 if part == "opening" else 0.2), bar, 0, 0.62 * level)
+        base, growth = {"opening": (0.42, 0.02), "set-up": (0.55, 0.02), "escalation": (0.72, 0.025), "climax": (1, 0)}[part]
+        level = base + growth * into
+        attack = 0.6 if part == "opening" else 0.2
+        desk.lay(strings(pads[bar], s.bar, 500 + 1500 * level**2, rng, attack), bar, 0, 0.62 * level)
         if part == "opening":
             for beat, voice in ((0, 0), (1, 2), (2, 1), (3, 3)):
                 desk.lay(marimba(arps[bar][voice]), bar, beat, 0.16 + 0.02 * into, 0.4 - 0.25 * voice, 0.5)
@@ -465,12 +483,14 @@ def compose_bright_step() -> F64:
         beats = {"set-up": (0, 2), "escalation": (0, 1, 2, 2.5, 3), "climax": (0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5)}[part]
         for beat in beats:  # bass
             pitch = root + (7 if beat == 2.5 else 12 if beat == 3.5 else 0)
-            desk.lay(staccato(pitch, s.beat * (1.6 if part == "set-up" else 0.9), 700.0), bar, beat, 0.62 * level, send=0.04)
+            held = s.beat * (1.6 if part == "set-up" else 0.9)
+            desk.lay(staccato(pitch, held, 700.0), bar, beat, 0.62 * level, send=0.04)
         four = part == "climax" or (part == "escalation" and into >= 4)
         for beat in (0, 1, 2, 3) if four else (0, 2):
             desk.lay(kick, bar, beat, (0.75 if part == "set-up" else 0.95) * level, send=0.05)
         for eighth in range(8):
-            desk.lay(hat if eighth % 2 else shaker, bar, eighth / 2, 0.16 * level * (0.7 if eighth % 2 else 1.0), 0.45, 0.1)
+            sound, gain = (hat, 0.11) if eighth % 2 else (shaker, 0.16)
+            desk.lay(sound, bar, eighth / 2, gain * level, 0.45, 0.1)
         if part != "set-up":
             for beat in (1, 3):
                 desk.lay(hands[(bar + beat) % 3], bar, beat, 0.95 * level, -0.1, 0.3)
@@ -501,7 +521,7 @@ def compose_bright_step() -> F64:
 COMPOSERS = {"dark_rise": compose_dark_rise, "bright_step": compose_bright_step}
 
 
-# --- files --------------------------------------------------------------------------------------------------------------
+# --- files ------------------------------------------------------------------------------------------------------------
 
 
 def encode_bed(samples: F64, path: Path, title: str) -> None:
@@ -526,8 +546,8 @@ def main(names: Sequence[str]) -> None:
         samples = COMPOSERS[name]()
         encode_bed(samples, HERE / f"{name}.ogg", score.title)
         (HERE / f"{name}.json").write_text(json.dumps(score.facts(), indent=1) + "\n", encoding="utf-8")
-        print(f"{name}: {score.duration:.2f} s, {loudness(samples):.2f} LUFS, peak {20 * np.log10(np.abs(samples).max()):.2f} dBFS, "
-              f"{(HERE / f'{name}.ogg').stat().st_size / 1e6:.2f} MB")
+        peak, size = 20 * np.log10(np.abs(samples).max()), (HERE / f"{name}.ogg").stat().st_size / 1e6
+        print(f"{name}: {score.duration:.2f} s, {loudness(samples):.2f} LUFS, peak {peak:.2f} dBFS, {size:.2f} MB")
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def _describe_picture(bgr: NDArray[np.uint8]) -> F32:
         [
             LAYOUT_WEIGHT * layout.reshape(-1) / 1.2,
             COLOUR_WEIGHT * histogram,
-            GRADIENT_WEIGHT * _describe_gradients(gray),
+            GRADIENT_WEIGHT * _describe_gradients(np.asarray(gray, np.uint8)),
         ]
     ).astype(np.float32)
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 SCALE_MIN, SCALE_MAX = 1.0, 100.0  # shared/method.md section 2: the learnable scale stays inside
-INIT_STD = 0.02  # weights at birth; the two that write to the residual stream are smaller, as in GPT-2
+INIT_GAIN = 0.5  # weights at birth have deviation 0.5 / sqrt(inputs): GPT-2's 0.02 at width 625, and more at small width
 
 
 @dataclass(frozen=True)
@@ -151,14 +151,15 @@ class SSMP(nn.Module):
     def __init__(self, config: SSMPConfig) -> None:
         super().__init__()
         self.config = config
-        self.mask_token = nn.Parameter(torch.randn(config.feature_dim) * INIT_STD)
+        self.mask_token = nn.Parameter(torch.randn(config.feature_dim) * 0.02)
         start = 0.0 if config.literal else math.log(config.initial_scale)
         self.log_scale = nn.Parameter(torch.tensor(start), requires_grad=not config.literal)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
-                writes = name.endswith("out.weight")
-                nn.init.normal_(parameter, std=INIT_STD / math.sqrt(2 * config.layers) if writes else INIT_STD)
+                std = INIT_GAIN / math.sqrt(parameter.shape[1])
+                writes = name.endswith("out.weight")  # to the residual stream: smaller, as in GPT-2
+                nn.init.normal_(parameter, std=std / math.sqrt(2 * config.layers) if writes else std)
 
     def forward(
         self, movie_BID: Tensor, trailer_BJD: Tensor, hidden_BJ: Tensor, movie_lengths: Tensor, trailer_lengths: Tensor

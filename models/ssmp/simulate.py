@@ -47,7 +47,7 @@ class FilmShots:
 
 
 def generate_film(rng: np.random.Generator, *, feature_dim: int = 128, n_shots: int | None = None) -> FilmShots:
-    """An invented film: scenes of a few camera set-ups, shots of one film resembling each other (mean cosine 0.5 to 0.6).
+    """An invented film: scenes of a few camera set-ups, its shots resembling each other (mean cosine 0.5 to 0.6).
 
     n_shots: drawn from 60..120 if None. Energy is one direction of the features, the same in every film, as in a
     descriptor with a motion part. A few shots, and the credits at the end, are not usable.
