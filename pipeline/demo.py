@@ -33,7 +33,7 @@ CREDITS_SECONDS = 17.0
 FADE_SECONDS = 1.5  # from black at the start, to black after the last act
 CLOSE = 1.9  # zoom from which the background falls out of focus
 GRAINS = 7  # grain pictures, dealt in turn
-GRAIN_LEVEL = 1.3  # of 255, RMS: enough to hide the steps of a gradient, little enough to encode well
+GRAIN_LEVEL = 1.0  # of 255, RMS: enough to hide the steps of a gradient, little enough to encode well
 WORKERS = 2
 
 Three = tuple[float, float, float]
@@ -89,7 +89,7 @@ STORY: tuple[tuple[tuple[str, float, Three, Three, Two, Two, float], ...], ...] 
     ),
     (  # rise: the wide world
         ("desert", 3.2, (-0.45, 0.02, 1.00), (0.10, 0.02, 1.03), (-0.65, 0.00), (-0.15, -0.08), WIDE),
-        ("desert", 2.4, (0.30, 0.20, 1.80), (0.60, 0.20, 1.80), (-0.30, -0.05), (0.20, -0.10), MEDIUM),
+        ("desert", 2.4, (0.30, 0.42, 1.70), (0.60, 0.42, 1.70), (-0.30, -0.10), (0.20, -0.16), MEDIUM),
         ("city", 3.0, (-0.50, -0.05, 1.00), (0.10, 0.02, 1.05), (-0.60, -0.20), (-0.15, -0.10), WIDE),
         ("desert", 2.2, (-0.60, -0.10, 2.20), (-0.35, -0.05, 2.20), (0.20, 0.00), (0.00, 0.02), NEAR),
         ("city", 2.4, (0.50, 0.25, 1.70), (0.20, 0.20, 1.80), (0.50, 0.00), (0.05, -0.05), MEDIUM),
@@ -191,6 +191,7 @@ def set_text(text: str, pixels: float, *, spacing: float = 0.0) -> F32:
     """(h, w) of one line of text, 0..1. pixels: the font's size; spacing: between letters, in font sizes."""
     font = ImageFont.load_default(size=max(4.0, pixels))
     widths = [font.getlength(letter) + spacing * pixels for letter in text]
+    widths[-1] -= spacing * pixels
     image = Image.new("L", (max(1, int(sum(widths)) + 2), int(pixels * 1.5) + 1))
     draw, x = ImageDraw.Draw(image), 0.0
     for letter, width in zip(text, widths, strict=True):
@@ -351,6 +352,8 @@ def make_demo_film(
     progress: Callable[[float], None] | None = None,
 ) -> DemoTruth:
     """Draw and write the demo film. size: (width, height), even; progress is told the share that is done, 0..1."""
+    if size[0] % 2 or size[1] % 2 or min(size) < 64:
+        raise ValueError(f"the demo film's sides must be even and 64 pixels or more: {size[0]}x{size[1]}")
     shots = plan_shots(seed, frame_rate)
     end = shots[-1].start_frame + shots[-1].frames
     frames = end + round(CREDITS_SECONDS * frame_rate)
@@ -369,7 +372,13 @@ def make_demo_film(
             yield picture
 
     write_film(
-        path, pictures(), frame_rate=frame_rate, sound=sound, sample_rate=SAMPLE_RATE, options={"preset": "veryfast"}
+        path,
+        pictures(),
+        frame_rate=frame_rate,
+        sound=sound,
+        sample_rate=SAMPLE_RATE,
+        crf=20,
+        options={"preset": "veryfast"},
     )
     if progress:
         progress(1.0)
@@ -378,6 +387,6 @@ def make_demo_film(
         duration=duration,
         cuts=tuple(seconds),
         acts=tuple(Span(a, b) for a, b in pairwise(acts)),
-        title=Span(0.0, TITLE_SECONDS),
+        title=Span(0.0, acts[0]),
         credits=Span(acts[-1], duration),
     )

@@ -295,10 +295,10 @@ def build_city(rng: np.random.Generator, height: int, *, rain: bool) -> Place:
         (0.0, (214, 92, 110)),
         (0.3, (255, 160, 104)),
     ]
-    wet: list[tuple[float, Colour]] = [(-0.9, (10, 14, 22)), (-0.3, (28, 38, 50)), (0.3, (70, 88, 98))]
+    wet: list[tuple[float, Colour]] = [(-0.9, (10, 8, 30)), (-0.3, (30, 24, 66)), (0.3, (96, 54, 104))]
     clouds = make_noise(rng, TILE, TILE, power=1.5, low=2)
     haze: tuple[Colour, Colour, Colour] = (
-        ((60, 74, 86), (36, 48, 60), (14, 20, 28)) if rain else ((132, 66, 108), (72, 40, 86), (22, 16, 40))
+        ((58, 44, 88), (34, 28, 64), (12, 12, 30)) if rain else ((132, 66, 108), (72, 40, 86), (22, 16, 40))
     )
     towers = [
         paint_skyline(
@@ -323,7 +323,7 @@ def build_city(rng: np.random.Generator, height: int, *, rain: bool) -> Place:
         mix_colour(
             canvas,
             np.clip(cover * 1.6 - 0.7, 0, 0.5) * band(camera, -0.35, 0.4, 0.08),
-            (46, 58, 70) if rain else (255, 150, 130),
+            (64, 44, 92) if rain else (255, 150, 130),
         )
         if not rain:
             x, y = camera.find_point(0.15, 0.16, 0.05)

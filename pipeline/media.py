@@ -312,6 +312,18 @@ def find_ffmpeg(named: Path | None = None) -> Path:
         raise MissingDependencyError("no ffmpeg: install one, or `pip install imageio-ffmpeg`") from error
 
 
+def ffmpeg_version(program: Path) -> str:
+    """What the program says it is, such as "7.0.2". Raises MissingDependencyError for one that does not run."""
+    try:
+        answer = subprocess.run([str(program), "-version"], capture_output=True, timeout=30, check=True, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise MissingDependencyError(f"{program} does not run as ffmpeg: {error}") from error
+    words = answer.stdout.decode("utf-8", "replace").split(maxsplit=3)  # ffmpeg version 7.0.2 Copyright ...
+    if words[:2] != ["ffmpeg", "version"] or len(words) < 3:
+        raise MissingDependencyError(f"{program} is not ffmpeg")
+    return words[2]
+
+
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 PR_SET_PDEATHSIG = 1
 

@@ -181,8 +181,10 @@ def _find_beats(onsets: F64, tempogram: F64) -> I64:
     if pulse < max(CLEAR_PULSE, 3.5 / np.sqrt(len(wave))):  # chance reaches the second in a short piece of noise
         return np.zeros(0, np.int64)
     bpm = tempo(tg=tempogram.T, sr=RATE, hop_length=HOP)
-    _, beats = beat_track(onset_envelope=onsets, sr=RATE, hop_length=HOP, bpm=bpm, trim=False)
-    return np.asarray(beats, np.int64)
+    # the tracker puts a beat on the last frame whatever happens there, and bends those before it: let that be silence
+    padded = np.pad(onsets, (0, round(2 * FRAME_RATE)))
+    _, beats = beat_track(onset_envelope=padded, sr=RATE, hop_length=HOP, bpm=bpm, trim=False)
+    return np.asarray(beats[beats < len(onsets)], np.int64)
 
 
 def _find_strong(onsets: F64) -> I64:
@@ -283,9 +285,10 @@ def place_edges(hearing: Hearing, changes: F64, length: float, count: int, setti
             edges = np.sort(np.append(edges, accents[i]))
     while True:
         fit = fits(accents)
-        # where nothing is heard, the middle of the segment is as good as any place
+        # where nothing is heard, or no accent fits for far too long, the middle is as good as any place
         middles = (edges[:-1] + edges[1:]) / 2
-        bare = fits(middles)
+        heard = np.searchsorted(accents, edges[1:], "left") > np.searchsorted(accents, edges[:-1], "right")
+        bare = fits(middles) & (~heard | (np.diff(edges) > longest + settings.mean_seconds))
         bare[np.searchsorted(edges, accents[fit]) - 1] = False
         times = np.concatenate([accents[fit], middles[bare]])
         worth = np.concatenate([strength[fit], np.full(int(bare.sum()), NO_ACCENT)])

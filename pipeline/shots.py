@@ -17,13 +17,14 @@ BLACK_RUN = 0.1  # s; shorter darkness is a flash, not a fade
 BLACK_DEVIATION = 12.0  # luma; a dark picture with more contrast than this shows something
 OPENING_SHARE = 0.08  # of the film: titles and logos are looked for here
 OPENING_MOST = 300.0  # s
-CREDITS_SHARE = 0.4  # of the film, at its end: credits are looked for here
+CREDITS_SHARE = 0.25  # of the film, at its end: credits are looked for here
 CREDITS_LEAST = 6.0  # s of lettering that count as credits
 CREDITS_GAP = 6.0  # s without lettering that credits may have
 LETTERS = 12  # glyphs in rows on a 320 px picture that count as a title
 LETTERS_IN_STORY = 24  # foliage and fences reach 20 now and then
 LONGEST_HOLD = 1.0  # s that one picture may stand within a shot: a hole in the file, or a still
 GLYPH_CONTRAST = 45  # luma steps between lettering and its ground
+SUBTITLE_ZONE = 0.75  # of the height; lettering below it is a burned-in subtitle and no title
 MOST_GLYPHS = 600  # a picture with more specks than that is texture; the largest are looked at
 
 
@@ -150,7 +151,7 @@ def find_story(analysis: Analysis, spans: Sequence[Span], letters: F64) -> tuple
     """Where the story begins and ends on the film's clock: after opening titles and logos, before the end credits.
 
     Opening: the end of the last shot with lettering in the first 8 % of the film. Credits: the first stretch of lettering
-    (gaps up to 6 s, at least 6 s long, lettered for most of it) in the last 40 %; what follows them belongs to them.
+    (gaps up to 6 s, at least 6 s long, lettered for most of it) in the last quarter; what follows them belongs to them.
     """
     film, times = analysis.film, analysis.sample_times
     lettered = np.nan_to_num(letters) >= LETTERS
@@ -212,6 +213,7 @@ def count_glyphs(bgr: U8) -> int:
 
 def _glyphs_in_rows(boxes: I64, picture_height: int) -> int:
     """boxes (n, 5): x, y, width, height, area of each mark."""
+    boxes = boxes[boxes[:, 1] < SUBTITLE_ZONE * picture_height]
     width, height, area = boxes[:, 2], boxes[:, 3], boxes[:, 4]
     like_a_letter = (height >= 3) & (height <= 0.16 * picture_height) & (width <= 6 * height) & (area >= 4)
     boxes = boxes[like_a_letter]

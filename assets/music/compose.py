@@ -306,11 +306,11 @@ class Desk:
         silent = RATE // 4
         mix[:, -n - silent: -silent] *= 0.5 + 0.5 * np.cos(np.pi * np.arange(n) / n)
         mix[:, -silent:] = 0.0
-        out = mix
-        gain = 1.0
+        peaks = measure_peaks(mix)
+        out, gain = mix, 1.0
         for _ in range(4):  # the limiter takes a little loudness away: give it back
-            out = limit(gain * mix)
             gain *= 10 ** ((LOUDNESS_LUFS - loudness(out)) / 20)
+            out = limit(gain * mix, gain * peaks)
         return out
 
 
@@ -327,16 +327,20 @@ def room_impulse(decay: float, rng: np.random.Generator) -> F64:
     return impulse / np.sqrt((impulse**2).sum() / 2)
 
 
-def limit(samples: F64) -> F64:
-    """Look-ahead limiter: true peaks (4 x oversampled) stay under CEILING_DBFS, gain moves within 40 ms."""
-    ceiling = 10 ** (CEILING_DBFS / 20)
-    window = round(0.04 * RATE) | 1
+def measure_peaks(samples: F64) -> F64:
+    """(n,) true peak around each sample: 4 x oversampled, the larger of both sides."""
     fine = np.abs(signal.resample_poly(samples, 4, 1, axis=1)).max(axis=0)
-    peak = np.maximum(fine.reshape(-1, 4).max(axis=1), np.abs(samples).max(axis=0))
-    need = ndimage.minimum_filter1d(np.minimum(1.0, ceiling / np.maximum(peak, 1e-9)), window)
+    return np.maximum(fine.reshape(-1, 4).max(axis=1), np.abs(samples).max(axis=0))
+
+
+def limit(samples: F64, peaks: F64) -> F64:
+    """Look-ahead limiter: peaks (n,) stay under CEILING_DBFS, the gain moves within 40 ms."""
+    window = round(0.04 * RATE) | 1
+    need = np.minimum(1.0, 10 ** (CEILING_DBFS / 20) / np.maximum(peaks, 1e-9))
+    need = np.pad(ndimage.minimum_filter1d(need, window), window // 2, mode="edge")
     hann = signal.windows.hann(window)
     # the smoothing window is no wider than the minimum's: the smoothed gain is never above what any peak needs
-    return samples * ndimage.convolve1d(need, hann / hann.sum(), mode="nearest")
+    return samples * signal.fftconvolve(need, hann / hann.sum(), mode="valid")
 
 
 def loudness(samples: F64) -> float:

@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 SCALE_MIN, SCALE_MAX = 1.0, 100.0  # shared/method.md section 2: the learnable scale stays inside
-INIT_GAIN = 0.5  # weights at birth have deviation 0.5 / sqrt(inputs): GPT-2's 0.02 at width 625, and more at small width
+INIT_GAIN = (
+    0.5  # weights at birth have deviation 0.5 / sqrt(inputs): GPT-2's 0.02 at width 625, and more at small width
+)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,383 @@
+"""The command line: `trailer`. Nothing heavy is imported before the command that needs it runs."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.exceptions import TyperException
+
+from flows.display import Display, WarningLines, print_error
+from pipeline import __version__
+from pipeline.errors import TrailerError
+
+DONE, SHORT, UNUSABLE, INTERRUPTED = 0, 1, 2, 130  # exit codes
+# what a full, closed or failing disk can raise anywhere: the user's to mend, not a bug
+DISK_FAULTS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENAMETOOLONG}
+)
+
+# \b: lines that are not to be filled into a paragraph
+EXAMPLES = """\b
+Examples:
+  trailer make film.mkv
+  trailer make film.mkv --music song.flac --length 60 --out teaser.mp4
+  trailer make film.mkv --title "THE FILM" --seed 7 --set video.crf=20
+  trailer make film.mkv --config my.toml --json
+"""
+
+app = typer.Typer(
+    name="trailer",
+    help="A film file in, a finished trailer out.",
+    epilog=f"{EXAMPLES}  trailer demo\n\nExit codes: 0 done, 1 done but short of the mark (QC failed), "
+    "2 the input or the request cannot be used, 130 interrupted.",
+    rich_markup_mode=None,
+    add_completion=False,
+    no_args_is_help=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+FilmArgument = Annotated[Path, typer.Argument(metavar="FILM", help="The film file.")]
+EditArgument = Annotated[Path, typer.Argument(metavar="EDIT", help="An edit list, X.edit.json.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else there.")
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="F", help="Settings as TOML; `trailer config` prints all of them."),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=V", help="One setting, such as selection.max_rounds=8; again for more."),
+]
+LengthOption = Annotated[
+    float | None,
+    typer.Option("--length", metavar="SEC", help="Length in seconds, 5 to 600. [default: the music's]"),
+]
+SeedOption = Annotated[
+    int | None,
+    typer.Option("--seed", metavar="N", help="Seed of every random choice. [default: 0]"),
+]
+OutOption = Annotated[Path, typer.Option("--out", metavar="F", help="Where to write it.")]
+
+
+@app.callback(invoke_without_command=True)
+def start(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+) -> None:
+    """A film file in, a finished trailer out."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit(DONE)
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(UNUSABLE)
+
+
+@app.command(epilog=EXAMPLES)
+def make(
+    film: FilmArgument,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="F.mp4", help="The trailer. [default: FILM-trailer.mp4 here]"),
+    ] = None,
+    music: Annotated[
+        Path | None,
+        typer.Option("--music", metavar="T", help="Track to cut to. [default: the bundled one that fits]"),
+    ] = None,
+    title: Annotated[
+        str | None,
+        typer.Option("--title", metavar="TEXT", help="Title on the card. [default: from the file's name]"),
+    ] = None,
+    length: LengthOption = None,
+    seed: SeedOption = None,
+    config: ConfigOption = None,
+    assignments: SetOption = None,
+    prefect: Annotated[
+        bool,
+        typer.Option(
+            "--prefect", help="Run through Prefect also where no server is configured: starts a temporary one."
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the trailer of one film.
+
+    Writes F.mp4 and beside it its edit list (.edit.json), storyboard (.report.html) and measurements (.qc.json). What the
+    checks refuse is put aside as F.rejected.mp4. Work is kept and used again: the same command resumes, and changes cost
+    only what they change. Where a Prefect server is configured (PREFECT_API_URL or the active profile) the run shows there.
+    """
+    from flows.making import describe, gather_settings, make_one, summarise
+    from pipeline.settings import load_config
+
+    settings = load_config(config, gather_settings(title, length, seed, assignments or []))
+    with Display() as display:
+        outcome = make_one(film, settings, music=music, out=out, prefect=prefect, say=display.say, bar=display.bar)
+    _finish(summarise(outcome) if as_json else describe(outcome), passed=outcome.passed)
+
+
+@app.command()
+def shots(
+    film: FilmArgument, config: ConfigOption = None, assignments: SetOption = None, as_json: JsonOption = False
+) -> None:
+    """Show a film's shots. Start and end in seconds, flags, motion (rank, 0 to 1) and luma (0 to 255)."""
+    from flows.looking import draw_table, look_at_shots, tell_shots
+    from pipeline.runner import LocalRunner
+    from pipeline.settings import Site, load_config
+
+    settings = load_config(config, assignments or [])
+    with Display() as display:
+        told = tell_shots(look_at_shots(film, settings, Site(), LocalRunner(display.say, display.bar)))
+    _finish(told if as_json else draw_table(told["shots"]))
+
+
+@app.command()
+def music(
+    track: Annotated[Path, typer.Argument(metavar="TRACK", help="The music file.")],
+    length: LengthOption = None,
+    config: ConfigOption = None,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a track's segments and beats. Start and end in seconds, energy (rank of loudness, 0 to 1)."""
+    from flows.looking import draw_table, look_at_music, tell_music
+    from flows.making import gather_settings
+    from pipeline.runner import LocalRunner
+    from pipeline.settings import Site, load_config
+
+    settings = load_config(config, gather_settings(None, length, None, assignments or []))
+    with Display() as display:
+        told = tell_music(look_at_music(track, settings, Site(), LocalRunner(display.say, display.bar)))
+    tempo = f"{told['tempo']} beats a minute" if told["tempo"] else "no steady beat"
+    head = f"{told['duration']:.1f} s, {len(told['segments'])} segments, {told['beats']} beats, {tempo}"
+    _finish(told if as_json else f"{head}\n{draw_table(told['segments'])}")
+
+
+@app.command()
+def render(edit: EditArgument, out: OutOption, as_json: JsonOption = False) -> None:
+    """Render an edit list, and measure the result. As made or changed by hand: only changed cuts are encoded."""
+    from flows.looking import render_edit
+    from flows.making import describe, summarise
+    from pipeline.runner import LocalRunner
+    from pipeline.settings import Site
+
+    with Display() as display:
+        outcome = render_edit(edit, out, Site(), LocalRunner(display.say, display.bar))
+    _finish(summarise(outcome) if as_json else describe(outcome), passed=outcome.passed)
+
+
+@app.command()
+def report(
+    edit: EditArgument,
+    out: OutOption,
+    trailer: Annotated[
+        Path | None,
+        typer.Option("--trailer", metavar="F", help="The rendered trailer. [default: X.mp4 beside EDIT]"),
+    ] = None,
+) -> None:
+    """Write the storyboard of an edit list as one HTML page."""
+    from flows.looking import report_edit
+    from pipeline.runner import LocalRunner
+    from pipeline.settings import Site
+
+    with Display() as display:
+        report_edit(edit, out, trailer, Site(), LocalRunner(display.say, display.bar))
+    _finish(str(out))
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A finished trailer.")],
+    edit: Annotated[
+        Path | None,
+        typer.Option("--edit", metavar="EDIT", help="Its edit list: frames and pictures are then held against it."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a finished trailer. Codecs, timing, pictures, loudness; exits 1 when a check fails."""
+    from flows.looking import check_file, draw_table
+    from pipeline.settings import Site
+
+    with Display() as display:
+        told = check_file(file, edit, Site(), lambda share: display.bar("quality", share))
+    verdict = "passed" if told["passed"] else "FAILED"
+    _finish(told if as_json else f"{draw_table(told['checks'])}\n{verdict}", passed=told["passed"])
+
+
+@app.command()
+def train(
+    data: Annotated[
+        Path,
+        typer.Argument(metavar="DATA", help="Folder with FILM.npy and FILM-1.npy ... (CMTD layout)."),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="CKPT", help="The checkpoint, .safetensors.")],
+    steps: Annotated[
+        int, typer.Option("--steps", metavar="N", min=1, help="Training steps of 5 trailers each.")
+    ] = 5000,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of every random choice.")] = 0,
+    preset: Annotated[str, typer.Option("--preset", help="Size of the model: small, paper or paper-5.")] = "small",
+    encoder: Annotated[
+        str, typer.Option("--encoder", metavar="NAME", help="What made the features; the checkpoint reads no other.")
+    ] = "descriptor",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the same command was interrupted.")] = False,
+) -> None:
+    """Train the model that chooses and orders shots. Use it with `--set selection.checkpoint=CKPT`."""
+    from flows.training import train_checkpoint
+    from pipeline.settings import Site
+
+    command = f"trailer train {data} --steps {steps} --seed {seed} --preset {preset} --encoder {encoder}"
+    with Display() as display:
+        made = train_checkpoint(
+            data, out, Site(), steps=steps, seed=seed, preset=preset, encoder=encoder, resume=resume,
+            command=command, say=display.say, bar=display.bar,
+        )  # fmt: skip
+    score = f"{100 * made.held_out:.1f} % of hidden slots as the editor filled them"
+    _finish(f"{made.checkpoint}\n  best of {made.steps} steps: {made.best_step}; {score}")
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Option("--out", metavar="DATA", help="Folder to write; empty or new.")],
+    films: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILM]...", help="Films to vary; without any, films are invented."),
+    ] = None,
+    count: Annotated[int, typer.Option("--films", metavar="N", min=2, help="Films to write.")] = 200,
+    trailers: Annotated[int, typer.Option("--trailers", metavar="N", min=1, help="Trailers of each film.")] = 2,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of every random choice.")] = 0,
+    config: ConfigOption = None,
+    assignments: SetOption = None,
+) -> None:
+    """Write training data. Films are varied from the named ones, and cut by a simulated editor."""
+    from flows.training import simulate_data
+    from pipeline.runner import LocalRunner
+    from pipeline.settings import Site, load_config
+
+    settings = load_config(config, assignments or [])
+    with Display() as display:
+        runner = LocalRunner(display.say, display.bar)
+        simulate_data(films or [], out, settings, Site(), runner, count=count, trailers=trailers, seed=seed)
+    _finish(f"{out}\n  {count} films, {count * trailers} trailers")
+
+
+@app.command("config")
+def print_config() -> None:
+    """Print every setting as TOML. Change what you like, and use it with --config."""
+    from flows.config_text import config_to_toml
+    from pipeline.settings import TrailerConfig
+
+    sys.stdout.write(config_to_toml(TrailerConfig()))
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> None:
+    """Say what is here and what is missing. Versions, device, folders, Prefect; exits 1 when something needed is."""
+    from flows.doctor import describe, examine
+    from pipeline.settings import Site
+
+    found = examine(Site())
+    _finish(found if as_json else describe(found), passed=not found["problems"])
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the film and its trailer.")] = Path(
+        "trailer-demo"
+    ),
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of the film and of the trailer.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw a short film and make its trailer. A first look that needs no file."""
+    from flows.making import describe, draw_demo, make_one, summarise
+    from pipeline.settings import TrailerConfig
+
+    with Display() as display:
+        film = draw_demo(out, seed, say=display.say, bar=display.bar)
+        outcome = make_one(
+            film,
+            TrailerConfig(seed=seed),
+            music=None,
+            out=out / f"{film.stem}-trailer.mp4",
+            prefect=False,
+            say=display.say,
+            bar=display.bar,
+        )
+    told = {"film": str(film), **summarise(outcome)}
+    _finish(told if as_json else f"{film}\n{describe(outcome)}", passed=outcome.passed)
+
+
+@app.command()
+def serve(
+    film: Annotated[Path | None, typer.Option("--film", metavar="F", help="The film that --cron makes.")] = None,
+    cron: Annotated[
+        str | None,
+        typer.Option("--cron", metavar="EXPR", help="When, as five cron fields: '0 2 * * *'."),
+    ] = None,
+) -> None:
+    """Serve the flow to a Prefect server. Runs start from its UI, its API or a schedule; goes on until stopped."""
+    from flows.making import require_server
+
+    require_server()
+    from flows.serve import serve_trailer
+
+    serve_trailer(film, cron, typer.echo)
+
+
+def _finish(result: dict[str, Any] | str, *, passed: bool = True) -> None:
+    """Print the result, and end with 1 where it is short of the mark."""
+    if isinstance(result, dict):
+        from flows.looking import finite
+
+        result = json.dumps(finite(result), indent=1)
+    sys.stdout.write(f"{result}\n")
+    sys.stdout.flush()
+    if not passed:
+        raise typer.Exit(SHORT)
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command and return its exit code; one line on standard error for whatever the user can mend."""
+    try:
+        code = typer.main.get_command(app).main(arguments, prog_name="trailer", standalone_mode=False)
+    except TrailerError as error:
+        print_error(f"error: {error}")
+        return UNUSABLE
+    except TyperException as error:  # an option that does not exist, a value of the wrong kind ...
+        context = getattr(error, "ctx", None)
+        asked = context.command_path if context is not None else "trailer"
+        print_error(f"error: {' '.join(error.format_message().split()).rstrip('.')} (see `{asked} --help`)")
+        return UNUSABLE
+    except BrokenPipeError:  # the reader of our output has gone: nothing is left to say to it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return SHORT
+    except OSError as error:
+        if error.errno not in DISK_FAULTS:
+            raise
+        where = f": {error.filename}" if error.filename else ""
+        print_error(f"error: {error.strerror}{where} (free or choose another place: --out, TRAILER_WORK_DIR)")
+        return UNUSABLE
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    if code == INTERRUPTED:
+        print_error("interrupted; what is done is kept, and the same command goes on from there")
+    return int(code or DONE)
+
+
+def main() -> None:
+    """The console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a file name can hold bytes that are no text
+    logging.getLogger("trailer").addHandler(WarningLines(logging.WARNING))
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""Look at one stage: shots of a film, segments of a track, a finished file, an edit list."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from pipeline.records import EditList, Segments, Shots
+    from pipeline.runner import LocalRunner
+    from pipeline.settings import Site, TrailerConfig
+    from pipeline.trailer import Outcome
+
+
+def look_at_shots(film_path: Path, config: TrailerConfig, site: Site, runner: LocalRunner) -> Shots:
+    """The film's shots, by the same steps and in the same work folder as `make`."""
+    from pipeline import steps
+    from pipeline.media import probe_film
+    from pipeline.workdir import WorkDir
+
+    film = probe_film(film_path)
+    work = WorkDir(site.work_dir, film.fingerprint)
+    analysis = runner.step("analysis", steps.analyse, work, film)
+    return runner.step("shots", steps.find_shots, work, analysis, config).load()
+
+
+def look_at_music(track_path: Path, config: TrailerConfig, site: Site, runner: LocalRunner) -> Segments:
+    """The track's segments."""
+    from pipeline import steps
+    from pipeline.media import probe_track
+    from pipeline.workdir import WorkDir
+
+    track = probe_track(track_path)
+    return runner.step("music", steps.segment, WorkDir(site.work_dir, track.fingerprint), track, config).load()
+
+
+def tell_shots(shots: Shots) -> dict[str, Any]:
+    """What `shots --json` prints; times in seconds on the film's clock, numbers as in edit lists."""
+    rows = zip(shots.spans, shots.flags, shots.energy, shots.luma, strict=True)
+    return {
+        "film": str(shots.film.path),
+        "fingerprint": shots.film.fingerprint,
+        "duration": round(shots.film.duration, 6),
+        "frame_rate": f"{shots.film.frame_rate.numerator}/{shots.film.frame_rate.denominator}",
+        "shots": [
+            {
+                "number": number,
+                "start": round(span.start, 6),
+                "end": round(span.end, 6),
+                "flags": sorted(flags),
+                "motion": round(float(motion), 4),
+                "luma": round(float(luma), 2),
+            }
+            for number, (span, flags, motion, luma) in enumerate(rows)
+        ],
+    }
+
+
+def tell_music(segments: Segments) -> dict[str, Any]:
+    """What `music --json` prints; times in seconds from `offset` on, tempo in beats a minute (null: no beat)."""
+    beats = segments.beats
+    steps = sorted(float(b - a) for a, b in pairwise(beats))
+    return {
+        "track": str(segments.track.path),
+        "fingerprint": segments.track.fingerprint,
+        "duration": round(segments.duration, 6),
+        "offset": segments.offset,
+        "beats": len(beats),
+        "tempo": round(60 / steps[len(steps) // 2], 1) if steps else None,
+        "segments": [
+            {"number": n, "start": round(s.start, 6), "end": round(s.end, 6), "energy": round(float(energy), 4)}
+            for n, (s, energy) in enumerate(zip(segments.spans, segments.energy, strict=True))
+        ],
+    }
+
+
+def render_edit(edit_path: Path, out: Path, site: Site, runner: LocalRunner) -> Outcome:
+    """Render an edit list, measure it, and lay the four files down as `make` does. The list's own file is left as it is."""
+    from pipeline import steps
+    from pipeline.editfile import edit_to_json, read_edit
+    from pipeline.records import EditList
+    from pipeline.render import find_film
+    from pipeline.report import draw_report
+    from pipeline.trailer import Outcome, check_out, quality_to_json
+    from pipeline.workdir import WorkDir, deliver_file, deliver_text
+
+    edit = read_edit(edit_path)
+    config_of(edit, edit_path)
+    out = check_out(out, edit.film.path, edit.music.path)
+    film = find_film(edit)
+    work = WorkDir(site.work_dir, film.fingerprint)
+    given = {"given": edit_to_json(edit)}
+    planned = work.reuse_or_make("edit", steps.VERSION["edit"], given, EditList, lambda: edit).artifact
+    rendered = runner.step("render", steps.render, work, planned, site)
+    measured = runner.step("quality", steps.check, work, planned, rendered, site).load()
+    excluded = find_excluded(edit, edit_path, site, runner)
+    final = out if measured.report.passed else out.with_name(f"{out.stem}.rejected.mp4")
+    paths = {name: out.with_name(f"{out.stem}.{name}") for name in ("edit.json", "report.html", "qc.json")}
+    if not (paths["edit.json"].exists() and paths["edit.json"].samefile(edit_path)):
+        deliver_text(edit_to_json(edit), paths["edit.json"])
+    deliver_text(quality_to_json(measured.report), paths["qc.json"])
+    deliver_text(draw_report(edit, measured.report, measured.thumbnails, final.name, excluded), paths["report.html"])
+    deliver_file(work.folder / rendered.load().name, final)
+    return Outcome(
+        trailer=final,
+        edit=paths["edit.json"],
+        report=paths["report.html"],
+        qc=paths["qc.json"],
+        duration=float(edit.output.frames / edit.output.frame_rate),
+        slots=len(edit.cuts),
+        passed=measured.report.passed,
+        failures=tuple(c.name for c in measured.report.checks if not c.passed),
+        warnings=edit.warnings,
+        steps=tuple(runner.times),
+    )
+
+
+def report_edit(edit_path: Path, out: Path, trailer: Path | None, site: Site, runner: LocalRunner) -> None:
+    """Write the storyboard of an edit list. trailer: its rendered file, for the pictures; none: X.mp4 beside X.edit.json."""
+    from pipeline.editfile import read_edit
+    from pipeline.quality import check_trailer
+    from pipeline.report import draw_report
+    from pipeline.workdir import deliver_text
+
+    edit = read_edit(edit_path)
+    config_of(edit, edit_path)
+    if trailer is None:
+        trailer = edit_path.with_name(f"{edit_path.name.removesuffix('.json').removesuffix('.edit')}.mp4")
+        if not trailer.is_file():
+            raise InputError(
+                f"no rendered trailer at {trailer}: name it with --trailer, or make it with `trailer render`"
+            )
+    if out.exists() and any(out.samefile(used) for used in (edit_path, trailer)):
+        raise InputError(f"--out {out} is what the report is made from; choose another name")
+    measured = check_trailer(trailer, edit, site, progress=lambda share: runner.progress("quality", share))
+    runner.progress("quality", 1.0)
+    if len(measured.thumbnails) != len(edit.cuts) + len(edit.cards):
+        raise InputError(f"{trailer} is not the trailer of {edit_path}: it ends before frame {edit.output.frames}")
+    excluded = find_excluded(edit, edit_path, site, runner)
+    deliver_text(draw_report(edit, measured.report, measured.thumbnails, trailer.name, excluded), out)
+
+
+def check_file(path: Path, edit_path: Path | None, site: Site, progress: Callable[[float], None]) -> dict[str, Any]:
+    """What `check --json` prints: the gate's measurements of a file, with its edit list or without."""
+    from pipeline.editfile import read_edit
+    from pipeline.quality import check_trailer
+    from pipeline.trailer import quality_table
+
+    edit = read_edit(edit_path) if edit_path is not None else None
+    if edit is not None and edit_path is not None:
+        config_of(edit, edit_path)
+    checked = check_trailer(path, edit, site, progress=progress).report
+    progress(1.0)
+    return {"file": str(path), "passed": checked.passed, "checks": quality_table(checked)}
+
+
+def find_excluded(edit: EditList, edit_path: Path, site: Site, runner: LocalRunner) -> dict[str, str]:
+    """Shot -> why it could not be chosen, by looking at the film again (mostly: reused)."""
+    from pipeline.selection import exclude_shots
+
+    config = config_of(edit, edit_path)
+    shots = look_at_shots(edit.film.path, config, site, runner)
+    if shots.spans != edit.shots:  # cut otherwise, or by hand: the numbers do not speak of the same shots
+        return {}
+    return {str(number): reason for number, reason in exclude_shots(shots, config.guards).items()}
+
+
+def config_of(edit: EditList, path: Path) -> TrailerConfig:
+    """The settings that an edit list was made with. Raises InputError for settings that cannot be used."""
+    from pydantic import ValidationError
+
+    from pipeline.settings import TrailerConfig
+
+    try:
+        return TrailerConfig.model_validate(edit.config)
+    except ValidationError as error:
+        reasons = "; ".join(f"config.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise InputError(f"{path} cannot be used as an edit list: {reasons}") from error
+
+
+def finite(value: Any) -> Any:
+    """The same value with infinities and NaN as text: JSON has no such numbers."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [finite(item) for item in value]
+    return value
+
+
+def draw_table(rows: list[dict[str, Any]]) -> str:
+    """Rows as aligned columns of text."""
+    if not rows:
+        return "nothing"
+    cells = [[str(name) for name in rows[0]], *([_cell(value) for value in row.values()] for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    numeric = [all(type(row[name]) in (int, float) for row in rows) for name in rows[0]]
+    lines = []
+    for line in cells:
+        columns = [
+            text.rjust(w) if right else text.ljust(w) for text, w, right in zip(line, widths, numeric, strict=True)
+        ]
+        lines.append("  ".join(columns).rstrip())
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.2f}"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "-"
+    return str(value)

@@ -1,0 +1,207 @@
+"""Run the steps of a trailer as Prefect tasks, and show in Prefect's UI how they go."""
+
+from __future__ import annotations
+
+import base64
+import errno
+import logging
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID
+
+import httpx
+from prefect import Task
+from prefect.artifacts import (
+    create_image_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.exceptions import PrefectException
+from prefect.futures import PrefectFuture
+from prefect.states import Completed, Failed
+from prefect.tasks import exponential_backoff
+
+from flows.looking import finite
+from pipeline.errors import MediaError, TrailerError
+from pipeline.runner import StepTime, describe_age
+from pipeline.workdir import Artifact, Made
+
+T = TypeVar("T")
+log = logging.getLogger("trailer")
+
+# what a server that is gone, or that refuses, can raise; TimeoutError and ConnectionError are OSErrors
+REPORTING_FAULTS = (httpx.HTTPError, PrefectException, OSError)
+RETRIES = 2
+# a share that blinked, or a machine that was full for a moment; all else fails the same way again
+PASSING = frozenset(
+    {
+        errno.EAGAIN,
+        errno.EBUSY,
+        errno.EINTR,
+        errno.EIO,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+    }
+)
+LARGEST_PICTURE = 300_000  # bytes; it is kept in Prefect's database
+MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~&$])")
+
+
+class PrefectRunner:
+    """Submits each step as a task of the flow run that it is made in.
+
+    title: names the task runs. say, bar: as LocalRunner's, for whoever also watches here. progress_every: least seconds
+    between two updates of a progress artifact.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        *,
+        say: Callable[[str], None] | None = None,
+        bar: Callable[[str, float], None] | None = None,
+        progress_every: float = 1.0,
+    ) -> None:
+        self.times: list[StepTime] = []
+        self._title = title
+        self._say = say
+        self._bar = bar
+        self._every = progress_every
+        self._futures: dict[str, PrefectFuture[Any]] = {}  # by the key of the artifact that the task made
+        self._shown: dict[str, tuple[float, UUID | None]] = {}  # when a step's progress was last shown, and where
+        self._stopped = False
+        self._silent = False  # a server that is gone costs 70 s a call: it is asked once
+
+    def step(self, name: str, function: Callable[..., Made[T]], *arguments: Any) -> Artifact[T]:
+        started = time.monotonic()
+        task = self._make_task(name, function)
+        # a future in its artifact's place: Prefect waits for it and draws the edge
+        inputs = [self._futures.get(a.key, a) if isinstance(a, Artifact) else a for a in arguments]
+        try:
+            future = task.submit(*inputs)
+            made: Made[T] = future.result()
+        except BaseException:
+            self._stopped = True
+            raise
+        self._futures[made.artifact.key] = future
+        taken = StepTime(name, time.monotonic() - started, made.reused)
+        self.times.append(taken)
+        if self._bar is not None:
+            self._bar(name, 1.0)
+        if self._say is not None:
+            self._say(f"{name}: {_describe_reuse(made) if made.reused else f'{taken.seconds:.1f} s'}")
+        return made.artifact
+
+    def _make_task(self, name: str, function: Callable[..., Made[T]]) -> Task[..., Any]:
+        def run(*inputs: Any) -> Any:
+            given = [i.artifact if isinstance(i, Made) else i for i in inputs]
+            self._shown[name] = (time.monotonic(), None)
+            self.progress(name, 0.0)
+            try:
+                made = function(*given, progress=lambda fraction: self.progress(name, fraction))
+            except TrailerError as error:  # a state says it in one line; an exception would bring its traceback
+                return Failed(message=first_line(error), data=error)
+            if self._shown[name][1] is not None:
+                self._show_progress(name, 1.0)
+            if made.reused:
+                return Completed(name="Cached", message=_describe_reuse(made), data=made)
+            return made
+
+        return Task(
+            fn=run,
+            name=name,
+            task_run_name=lambda: f"{name}: {self._title}",
+            tags=[name],
+            cache_policy=NO_CACHE,
+            persist_result=False,
+            retries=RETRIES,
+            retry_delay_seconds=exponential_backoff(backoff_factor=2),
+            retry_jitter_factor=0.2,
+            retry_condition_fn=is_passing,
+        )
+
+    def progress(self, name: str, fraction: float) -> None:
+        if self._stopped:  # the flow has ended under the step
+            raise KeyboardInterrupt
+        if self._bar is not None:
+            self._bar(name, fraction)
+        shown, _ = self._shown.get(name, (0.0, None))
+        if time.monotonic() - shown >= self._every:
+            self._show_progress(name, fraction)
+
+    def _show_progress(self, name: str, fraction: float) -> None:
+        percent = 100 * min(1.0, max(0.0, fraction))
+        _, known = self._shown.get(name, (0.0, None))
+        if known is None:
+            what = f"{name}: {self._title}"
+            created = self._report(lambda: create_progress_artifact(percent, _key(f"progress-{name}"), what))
+            known = created if isinstance(created, UUID) else None
+        else:
+            artifact = known
+            self._report(lambda: update_progress_artifact(artifact, progress=percent))
+        self._shown[name] = (time.monotonic(), known)
+
+    def show_table(self, key: str, rows: list[dict[str, Any]], description: str) -> None:
+        self._report(lambda: create_table_artifact(finite(rows), _key(key), description))
+
+    def show_picture(self, key: str, jpeg: bytes, description: str) -> None:
+        if len(jpeg) > LARGEST_PICTURE:
+            size = len(jpeg) // 1000
+            log.warning("%s is too large to show in Prefect (%d kB); it stands in the report", description, size)
+            return
+        address = f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+        self._report(lambda: create_image_artifact(image_url=address, key=_key(key), description=description))
+
+    def show_files(self, key: str, files: dict[str, Path], description: str) -> None:
+        lines = [f"- {escape(name)}: [{escape(str(path))}]({path.absolute().as_uri()})" for name, path in files.items()]
+        text = f"# {escape(description)}\n\n" + "\n".join(lines) + "\n"
+        self._report(lambda: create_markdown_artifact(text, _key(key), description))
+
+    def _report(self, send: Callable[[], T]) -> T | None:
+        """Tell Prefect; what cannot be told never stops the work."""
+        if self._silent:
+            return None
+        try:
+            return send()
+        except REPORTING_FAULTS as error:
+            self._silent = True
+            log.warning("cannot report to Prefect any more (%s); the work goes on", first_line(error))
+            return None
+
+
+def is_passing(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """Whether a failed step may well succeed the next time: retried. Bad input and bugs never are."""
+    del task, run
+    error = state.data
+    if isinstance(error, MediaError):
+        return "took longer than" in str(error)
+    return isinstance(error, OSError) and (error.errno in PASSING or isinstance(error, (TimeoutError, ConnectionError)))
+
+
+def first_line(error: BaseException) -> str:
+    """What went wrong, without ffmpeg's log."""
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+def escape(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    return MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+
+
+def _key(name: str) -> str:
+    """A key that Prefect takes: lower-case letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _describe_reuse(made: Made[Any]) -> str:
+    return f"reused, made {describe_age(made.age)} ago"

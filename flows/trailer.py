@@ -1,0 +1,123 @@
+"""The make-trailer flow: one film, as a run that Prefect shows, retries and schedules."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from prefect import flow, runtime
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
+from prefect.logging.handlers import APILogHandler
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.states import Failed
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from flows.making import summarise
+from flows.runner import REPORTING_FAULTS, PrefectRunner, first_line
+from pipeline.errors import InputError, TrailerError
+from pipeline.settings import Site, TrailerConfig
+from pipeline.trailer import Outcome, make_trailer, title_from_name
+
+log = logging.getLogger("trailer")
+DEFAULTS = TrailerConfig()
+
+
+@dataclass(slots=True)
+class Caller:
+    """Who runs the flow in this process and watches it: where lines and progress go, and what came of it."""
+
+    say: Callable[[str], None]
+    bar: Callable[[str, float], None]
+    outcome: Outcome | None = None
+    error: TrailerError | None = None
+
+
+CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)
+
+
+def _name_run() -> str:
+    """The film's name, as the run's."""
+    return title_from_name(Path(str(runtime.flow_run.parameters["film"])).stem) or "trailer"
+
+
+ONE_AT_A_TIME = cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner[Any](max_workers=1))
+
+
+@flow(name="make-trailer", flow_run_name=_name_run, task_runner=ONE_AT_A_TIME)
+def make_trailer_flow(
+    film: Path, config: TrailerConfig = DEFAULTS, music: Path | None = None, out: Path | None = None
+) -> Any:
+    """Make a trailer from one film.
+
+    Args:
+        film: The film file, as the machine that runs this sees it.
+        config: What trailer to make.
+        music: Track to cut to; none: the bundled one that fits the film.
+        out: Where to write the trailer, ending in .mp4; none: FILM-trailer.mp4 in the folder of the process.
+    """
+    caller = CALLER.get()
+    title = config.title or title_from_name(film.stem)
+    runner = PrefectRunner(title, say=caller.say if caller else None, bar=caller.bar if caller else None)
+    try:
+        with _warnings_shown():
+            outcome = make_trailer(film, config, Site(), runner, music=music, out=out)
+    except TrailerError as error:
+        if caller is not None:
+            caller.error = error
+        return Failed(message=first_line(error))
+    if caller is not None:
+        caller.outcome = outcome
+    if not outcome.passed:
+        message = f"failed {', '.join(outcome.failures)}; put aside as {outcome.trailer}"
+        return Failed(name="RejectedByQuality", message=message)
+    return summarise(outcome)
+
+
+@contextmanager
+def _warnings_shown() -> Iterator[None]:
+    """The product's warnings in the run's log."""
+    handler = APILogHandler(level=logging.WARNING)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+
+
+def run_flow(
+    film: Path,
+    config: TrailerConfig,
+    *,
+    music: Path | None,
+    out: Path | None,
+    say: Callable[[str], None],
+    bar: Callable[[str, float], None],
+) -> Outcome:
+    """Run the flow here, for a command. Raises what the work raised: TrailerError, or a bug's own exception."""
+    caller = Caller(say, bar)
+    token = CALLER.set(caller)
+    try:
+        # the heartbeat's thread would be waited for at the end, up to a second
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+            state = cast(State[Any], make_trailer_flow(film, config, music, out, return_state=True))
+    except REPORTING_FAULTS as error:
+        if caller.outcome is not None:
+            log.warning("trailer made, could not report to Prefect (%s)", first_line(error))
+            return caller.outcome
+        if caller.error is None:
+            told = f"Prefect failed before the trailer was made ({first_line(error)})"
+            raise InputError(f"{told}; look at its server, or run without it (unset PREFECT_API_URL)") from error
+    finally:
+        CALLER.reset(token)
+    if caller.error is not None:
+        raise caller.error
+    if caller.outcome is None:
+        state.result()  # a bug: raises it
+        raise AssertionError(f"the flow ended {state.name} without an outcome")
+    return caller.outcome

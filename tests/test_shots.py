@@ -1,0 +1,192 @@
+"""Cuts against PySceneDetect's own detector, fades, and the flags that keep a shot out of a trailer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scenedetect import FrameTimecode
+from scenedetect.detectors import AdaptiveDetector
+
+from pipeline.analysis import analyse_film
+from pipeline.decode import Damage, Picture, decode_film
+from pipeline.errors import InputError
+from pipeline.media import probe_film, write_film
+from pipeline.records import Analysis, Shots
+from pipeline.settings import GuardSettings, ShotSettings
+from pipeline.shots import count_glyphs, cut_shots, find_cuts
+
+SIZE = (320, 180)
+RATE = Fraction(24)
+
+
+def scene(seed: int, frames: int) -> list[NDArray[np.uint8]]:
+    """Discs of one palette that drift."""
+    rng = np.random.default_rng(seed)
+    ground = rng.integers(40, 220, 3)
+    discs = [(rng.uniform(0, 320), rng.uniform(0, 180), rng.uniform(10, 50), rng.integers(0, 255, 3)) for _ in range(8)]
+    pictures = []
+    for n in range(frames):
+        picture = np.full((SIZE[1], SIZE[0], 3), ground, np.uint8)
+        for x, y, radius, colour in discs:
+            cv2.circle(picture, (int(x + 1.5 * n), int(y + n)), int(radius), tuple(int(c) for c in colour), -1)
+        pictures.append(picture)
+    return pictures
+
+
+def lettered(lines: list[str], frames: int) -> list[NDArray[np.uint8]]:
+    """White words on black, rolling up."""
+    pictures = []
+    for n in range(frames):
+        picture = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
+        for row, line in enumerate(lines):
+            cv2.putText(
+                picture, line, (60, 60 + 22 * row - n // 4), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (240,) * 3, 1, cv2.LINE_AA
+            )
+        pictures.append(picture)
+    return pictures
+
+
+def analysed(path: Path, pictures: list[NDArray[np.uint8]], rate: Fraction = RATE) -> Analysis:
+    write_film(path, pictures, frame_rate=rate, crf=12)
+    return analyse_film(probe_film(path))
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
+    path = tmp_path_factory.mktemp("shots") / "plain.mp4"
+    return analysed(path, [p for seed in range(12) for p in scene(seed, 30 + seed)])
+
+
+def flagged(shots: Shots, time: float) -> frozenset[str]:
+    return next(flags for span, flags in zip(shots.spans, shots.flags, strict=True) if span.start <= time < span.end)
+
+
+def test_every_hard_cut_is_found_to_the_frame(plain: Analysis) -> None:
+    planted = np.cumsum([30 + seed for seed in range(12)])[:-1]
+    assert find_cuts(plain, ShotSettings()).tolist() == planted.tolist()
+
+
+def test_the_decision_is_pyscenedetects_own_on_the_same_pictures(plain: Analysis) -> None:
+    detector = AdaptiveDetector(min_scene_len=1)
+    theirs: list[int] = []
+    pictures = decode_film(plain.film, width=320, sample_rate=16000, damage=Damage())
+    for number, picture in enumerate(p for p in pictures if isinstance(p, Picture)):
+        theirs += [code.frame_num for code in detector.process_frame(FrameTimecode(number, 24.0), picture.bgr)]
+    assert find_cuts(plain, ShotSettings(min_seconds=0)).tolist() == [cut for cut in theirs if cut > 0]
+
+
+def test_shots_touch_cover_the_film_and_begin_on_pictures(plain: Analysis) -> None:
+    shots = cut_shots(plain, ShotSettings(), GuardSettings())
+    assert shots.spans[0].start == plain.film.start
+    assert shots.spans[-1].end == pytest.approx(plain.film.end)
+    assert all(span.start in plain.times for span in shots.spans)
+    assert len(shots) == 12
+
+
+def test_a_faster_threshold_means_fewer_cuts(plain: Analysis) -> None:
+    assert len(find_cuts(plain, ShotSettings(min_score=255))) == 0
+    assert len(find_cuts(plain, ShotSettings(min_seconds=5))) < 5
+
+
+def test_a_fade_through_black_parts_shots_and_is_black(tmp_path: Path) -> None:
+    pictures = scene(1, 48)
+    fade = [(p * (1 - n / 24)).astype(np.uint8) for n, p in enumerate(scene(1, 24))]
+    dark = [np.zeros_like(pictures[0])] * 24
+    shots = cut_shots(
+        analysed(tmp_path / "f.mp4", [*pictures, *fade, *dark, *scene(2, 48)]), ShotSettings(), GuardSettings()
+    )
+    assert "black" in flagged(shots, 3.5)
+    assert "black" not in flagged(shots, 1.0)
+    assert "black" not in flagged(shots, 5.0)
+
+
+def test_a_still_picture_is_static_and_a_held_frame_too(tmp_path: Path) -> None:
+    still = [scene(3, 1)[0]] * 60
+    shots = cut_shots(
+        analysed(tmp_path / "s.mp4", [*scene(1, 60), *still, *scene(2, 60)]), ShotSettings(), GuardSettings()
+    )
+    assert "static" in flagged(shots, 3.5)
+    assert "static" not in flagged(shots, 1.0)
+    times = [Fraction(n, 24) for n in range(60)] + [Fraction(60 + 48 + n, 24) for n in range(60)]
+    write_film(tmp_path / "h.mp4", scene(4, 120), frame_rate=RATE, timestamps=times)
+    held = cut_shots(analyse_film(probe_film(tmp_path / "h.mp4")), ShotSettings(), GuardSettings())
+    assert "static" in flagged(held, 2.6)
+
+
+def test_titles_credits_and_the_ending_are_flagged_and_the_story_is_not(tmp_path: Path) -> None:
+    """A film of 100 s: a title in the first 8 %, credits from 85 s, one more scene after them."""
+    rate = Fraction(8)  # few pictures for the length
+    title = lettered(["THE FIRST TITLE", "OF THIS FILM"], 24)
+    story = [p for seed in range(20) for p in scene(seed, 32)]
+    roll = lettered(["DIRECTED BY NOBODY", "WRITTEN BY NOBODY ELSE", "MUSIC BY SOMEONE", "THANKS TO EVERYONE"], 80)
+    pictures = [*scene(50, 16), *title, *story, *roll, *scene(60, 40)]
+    analysis = analysed(tmp_path / "c.mp4", pictures, rate)
+    shots = cut_shots(analysis, ShotSettings(), GuardSettings())
+    story_start, story_end = 40 / 8, (40 + len(story)) / 8
+    assert "opening" in flagged(shots, 1.0)
+    assert "opening" in flagged(shots, 3.5)
+    assert flagged(shots, story_start + 2) == frozenset()
+    assert "credits" in flagged(shots, story_end + 3)
+    assert "credits" in flagged(shots, analysis.film.end - 1)  # the scene after the credits belongs to them
+    assert "ending" in flagged(shots, story_end - 1)
+    assert "ending" not in flagged(shots, story_end - 0.2 * (story_end - story_start))
+
+
+def test_a_film_without_credits_keeps_its_story(plain: Analysis) -> None:
+    shots = cut_shots(plain, ShotSettings(), GuardSettings())
+    assert not any("credits" in flags or "opening" in flags for flags in shots.flags)
+    free = cut_shots(plain, ShotSettings(), GuardSettings(ending=0))
+    assert not any(free.flags)
+
+
+def test_glyphs_are_counted_on_titles_and_not_on_pictures_or_subtitles() -> None:
+    assert count_glyphs(lettered(["DIRECTED BY NOBODY", "MUSIC BY SOMEONE"], 1)[0]) >= 20
+    assert max(count_glyphs(scene(seed, 1)[0]) for seed in range(10)) < 8
+    picture = scene(3, 1)[0].copy()
+    cv2.putText(
+        picture, "I never said that to you", (60, 168), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255,) * 3, 1, cv2.LINE_AA
+    )
+    assert count_glyphs(picture) < 8
+
+
+def test_energy_ranks_motion(tmp_path: Path) -> None:
+    slow = [scene(1, 40)[n // 8] for n in range(40)]
+    pictures = [*slow, *scene(2, 40), *scene(1, 120)[::3]]  # the same scene, 24 times as fast
+    shots = cut_shots(analysed(tmp_path / "e.mp4", pictures), ShotSettings(), GuardSettings())
+    assert shots.energy[0] < shots.energy[2]
+    assert sorted(shots.energy.tolist()) == [0.0, 0.5, 1.0]
+
+
+def test_times_speak_the_containers_clock(tmp_path: Path) -> None:
+    """A transport stream that starts late: nothing may be counted from zero."""
+    pictures = [*scene(1, 48), *scene(2, 48), *scene(3, 48)]
+    times = [Fraction(3600) + Fraction(n, 24) for n in range(len(pictures))]
+    write_film(tmp_path / "late.ts", pictures, frame_rate=RATE, timestamps=times, crf=12)
+    analysis = analyse_film(probe_film(tmp_path / "late.ts"))
+    cuts = analysis.times[find_cuts(analysis, ShotSettings())]
+    assert cuts == pytest.approx(analysis.film.start + np.array([2.0, 4.0]), abs=1e-3)
+    assert analysis.film.start > 3599
+
+
+def test_letterbox_is_measured_and_one_picture_is_no_film(tmp_path: Path) -> None:
+    boxed = []
+    for picture in scene(1, 30):
+        framed = np.zeros((180, 320, 3), np.uint8)
+        framed[36:144] = picture[36:144]
+        boxed.append(framed)
+    bars = analysed(tmp_path / "b.mp4", boxed).letterbox
+    assert bars.tolist() == pytest.approx([0, 0.2, 0, 0.2], abs=0.02)
+    write_film(tmp_path / "one.mp4", scene(1, 1), frame_rate=RATE)
+    with pytest.raises(InputError, match=r"1 picture\(s\)"):
+        analyse_film(probe_film(tmp_path / "one.mp4"))
+
+
+def test_a_shorter_film_than_announced_is_said(plain: Analysis) -> None:
+    longer = replace(plain.film, duration=plain.film.duration * 2)
+    assert any("can be decoded" in warning for warning in analyse_film(longer).warnings)
