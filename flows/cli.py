@@ -208,7 +208,11 @@ def check(
     with Display() as display:
         told = check_file(file, edit, Site(), lambda share: display.bar("quality", share))
     verdict = "passed" if told["passed"] else "FAILED"
-    _finish(told if as_json else f"{draw_table(told['checks'])}\n{verdict}", passed=told["passed"])
+    rows = [
+        {**row, "measured": f"{row['measured']:g}"} if isinstance(row["measured"], float) else row
+        for row in told["checks"]
+    ]
+    _finish(told if as_json else f"{draw_table(rows)}\n{verdict}", passed=told["passed"])
 
 
 @app.command()
