@@ -132,7 +132,10 @@ def _coverage(edit: EditList, excluded: Mapping[str, str]) -> str:
         marks.append(
             f'<i{css} style="left:{left:.2f}%;width:{width:.2f}%" title="shot {number}, {clock(span.start)}"></i>'
         )
-    return f'<div class="strip" role="img" aria-label="the film from start to end; used shots marked">{"".join(marks)}</div>'
+    return (
+        f'<div class="strip" role="img" aria-label="the film from start to end; used shots marked">{"".join(marks)}</div>'
+        "<p>The film from its start to its end: used shots blue, shots that could not be chosen red.</p>"
+    )
 
 
 def _left_out(edit: EditList, excluded: Mapping[str, str]) -> str:

@@ -22,7 +22,7 @@ from pipeline.edit import Slots, choose_frame_rate, choose_size, lay_out, make_c
 from pipeline.editfile import edit_to_json
 from pipeline.features import encode_shots
 from pipeline.media import find_ffmpeg
-from pipeline.music import segment_music
+from pipeline.music import choose_offset, segment_music
 from pipeline.quality import Measured, check_trailer
 from pipeline.records import (
     Analysis,
@@ -56,6 +56,7 @@ VERSION: Mapping[str, int] = {
     "quality": 1,
 }
 MUSIC_RATE = 22050  # Hz that the music is listened to at
+LONGEST_TRACK = 900.0  # s of a track that are listened to
 LONGEST_TRAILER = 150.0  # s; studios' cap (field figures: mean 122.8 s), for a track that is longer
 BUNDLED_CHECKPOINT = ASSETS / "ssmp" / "descriptor-small.safetensors"
 
@@ -110,12 +111,14 @@ def segment(work: WorkDir, track: Track, config: TrailerConfig, *, progress: Pro
     inputs = {"track": track.fingerprint, "music": config.music.model_dump(), "length": config.length}
 
     def make() -> Segments:
-        longest = (config.length or LONGEST_TRAILER) + 1.0
-        samples = read_track(track.path, sample_rate=MUSIC_RATE, longest=longest)[:, 0]
+        samples = read_track(track.path, sample_rate=MUSIC_RATE, longest=LONGEST_TRACK)[:, 0]
         length = config.length
         if length is None and len(samples) > LONGEST_TRAILER * MUSIC_RATE:
             length = LONGEST_TRAILER
-        return segment_music(track, samples, MUSIC_RATE, config.music, length=length)
+        # a shorter trailer keeps the track's own ending: its climax and last hit lie there
+        sound = bool(np.isfinite(samples).all())  # segment_music says what is wrong with a track that is not
+        offset = choose_offset(samples, MUSIC_RATE, length) if length is not None and sound else 0.0
+        return segment_music(track, samples, MUSIC_RATE, config.music, length=length, offset=offset)
 
     return work.reuse_or_make("music", VERSION["music"], inputs, Segments, make)
 
