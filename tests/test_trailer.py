@@ -180,7 +180,6 @@ def test_the_same_again_is_the_same_bytes_and_everything_is_reused(
     assert all(step.reused for step in again.steps)
     elsewhere = make(small.path, track, tmp_path / "b.mp4", Site(work_dir=tmp_path / "other", device="cpu"), FAST)
     assert first.edit.read_bytes() == elsewhere.edit.read_bytes()
-    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
     assert hashlib.sha256(small.path.read_bytes()).hexdigest() == before
 
 
