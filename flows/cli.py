@@ -379,6 +379,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a file name can hold bytes that are no text
+    logging.raiseExceptions = False  # a log line that does not reach its server is nobody's concern here
     logging.getLogger("trailer").addHandler(WarningLines(logging.WARNING))
     sys.exit(run(sys.argv[1:]))
 

@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 import httpx
@@ -84,16 +84,8 @@ class PrefectRunner:
 
     def step(self, name: str, function: Callable[..., Made[T]], *arguments: Any) -> Artifact[T]:
         started = time.monotonic()
-        task = self._make_task(name, function)
-        # a future in its artifact's place: Prefect waits for it and draws the edge
-        inputs = [self._futures.get(a.key, a) if isinstance(a, Artifact) else a for a in arguments]
-        try:
-            future = task.submit(*inputs)
-            made: Made[T] = future.result()
-        except BaseException:
-            self._stopped = True
-            raise
-        self._futures[made.artifact.key] = future
+        work = _Work(name, function, self.progress)
+        made = work.do(*arguments) if self._silent else self._submit(work, arguments)
         taken = StepTime(name, time.monotonic() - started, made.reused)
         self.times.append(taken)
         if self._bar is not None:
@@ -102,26 +94,41 @@ class PrefectRunner:
             self._say(f"{name}: {_describe_reuse(made) if made.reused else f'{taken.seconds:.1f} s'}")
         return made.artifact
 
-    def _make_task(self, name: str, function: Callable[..., Made[T]]) -> Task[..., Any]:
+    def _submit(self, work: _Work[T], arguments: tuple[Any, ...]) -> Made[T]:
+        # a future in its artifact's place: Prefect waits for it and draws the edge
+        inputs = [self._futures.get(a.key, a) if isinstance(a, Artifact) else a for a in arguments]
+        try:
+            future = self._make_task(work).submit(*inputs)
+            made: Made[T] = future.result()
+        except REPORTING_FAULTS as error:
+            if work.failed is not None:  # the work's own
+                raise
+            self._fall_silent(error)
+            return work.made or work.do(*arguments)
+        except BaseException:
+            self._stopped = True
+            raise
+        self._futures[made.artifact.key] = future
+        return made
+
+    def _make_task(self, work: _Work[T]) -> Task[..., Any]:
         def run(*inputs: Any) -> Any:
-            given = [i.artifact if isinstance(i, Made) else i for i in inputs]
-            self._shown[name] = (time.monotonic(), None)
-            self.progress(name, 0.0)
+            self._shown[work.name] = (time.monotonic(), None)
             try:
-                made = function(*given, progress=lambda fraction: self.progress(name, fraction))
+                made = work.do(*(i.artifact if isinstance(i, Made) else i for i in inputs))
             except TrailerError as error:  # a state says it in one line; an exception would bring its traceback
                 return Failed(message=first_line(error), data=error)
-            if self._shown[name][1] is not None:
-                self._show_progress(name, 1.0)
+            if self._shown[work.name][1] is not None:
+                self._show_progress(work.name, 1.0)
             if made.reused:
                 return Completed(name="Cached", message=_describe_reuse(made), data=made)
             return made
 
         return Task(
             fn=run,
-            name=name,
-            task_run_name=lambda: f"{name}: {self._title}",
-            tags=[name],
+            name=work.name,
+            task_run_name=lambda: f"{work.name}: {self._title}",
+            tags=[work.name],
             cache_policy=NO_CACHE,
             persist_result=False,
             retries=RETRIES,
@@ -174,9 +181,34 @@ class PrefectRunner:
         try:
             return send()
         except REPORTING_FAULTS as error:
-            self._silent = True
-            log.warning("cannot report to Prefect any more (%s); the work goes on", first_line(error))
+            self._fall_silent(error)
             return None
+
+    def _fall_silent(self, error: Exception) -> None:
+        """The server is gone: what is left to do is done without it."""
+        self._silent = True
+        log.warning("cannot report to Prefect any more (%s); the work goes on", first_line(error))
+
+
+class _Work(Generic[T]):
+    """A step's function and what came of it, known also where Prefect fails on the way."""
+
+    def __init__(self, name: str, function: Callable[..., Made[T]], progress: Callable[[str, float], None]) -> None:
+        self.name = name
+        self.made: Made[T] | None = None
+        self.failed: Exception | None = None  # by what could also have been Prefect's fault
+        self._function = function
+        self._progress = progress
+
+    def do(self, *arguments: Any) -> Made[T]:
+        self.failed = None
+        self._progress(self.name, 0.0)
+        try:
+            self.made = self._function(*arguments, progress=lambda fraction: self._progress(self.name, fraction))
+        except REPORTING_FAULTS as error:
+            self.failed = error
+            raise
+        return self.made
 
 
 def is_passing(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:

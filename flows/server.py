@@ -18,7 +18,9 @@ BEFORE_IMPORT = {  # Prefect reads its settings once, when it is imported
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # its default of 20 s is on the edge on a busy machine
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
+    "PREFECT_CLIENT_MAX_RETRIES": "3",  # with 5 a dead server costs 70 s a call; the work needs no server
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the command says itself how it goes; the UI has the rest
+    "PREFECT_LOGGING_HANDLERS_DEBUG_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
 }
 

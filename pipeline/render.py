@@ -121,7 +121,7 @@ def _encode_piece(
     else:
         times = [piece.source.start + float(k / output.frame_rate) for k in range(piece.frames)]
         size, pixel_format, chunks = _raw_pictures(film, times)
-    arguments = clip_job(partial, size, pixel_format, output, video, film=film if isinstance(piece, Cut) else None)
+    arguments = clip_job(partial, size, pixel_format, output, video, film, drawn=isinstance(piece, Card))
     try:
         run_ffmpeg(program, arguments, chunks=chunks, timeout=JOB_SECONDS + JOB_FACTOR * seconds)
         finish_file(partial, path)
@@ -130,10 +130,20 @@ def _encode_piece(
 
 
 def clip_job(
-    path: Path, size: tuple[int, int], pixel_format: str, output: Output, video: VideoSettings, *, film: Film | None
+    path: Path,
+    size: tuple[int, int],
+    pixel_format: str,
+    output: Output,
+    video: VideoSettings,
+    film: Film,
+    *,
+    drawn: bool,
 ) -> list[str]:
-    """ffmpeg's arguments for one clip: raw pictures on standard input, H.264 in MP4 out. film: none for a card."""
-    full = film is not None and film.full_range
+    """ffmpeg's arguments for one clip: raw pictures on standard input, H.264 in MP4 out.
+
+    drawn: a card, RGB and upright; else the film's own pictures. All clips of a trailer carry the same tags, or they
+    could not be joined.
+    """
     stream = ffmpeg.input(
         "pipe:0",
         format="rawvideo",
@@ -141,28 +151,28 @@ def clip_job(
         video_size=size,
         framerate=str(output.frame_rate),
     )
-    if film is not None and film.rotation:
+    if not drawn:
         for _ in range(film.rotation // 90):
             stream = stream.filter("transpose", "cclock")
-    scaling = {"in_range": "pc", "out_range": "tv"} if full or film is None else {}
-    stream = stream.filter("scale", output.width, output.height, flags="lanczos+accurate_rnd", **scaling)
+    in_range = "pc" if drawn or film.full_range else "tv"
+    stream = stream.filter(
+        "scale", output.width, output.height, flags="lanczos+accurate_rnd", in_range=in_range, out_range="tv"
+    )
     stream = stream.filter("setsar", "1").filter("format", "yuv420p")
-    rate = output.frame_rate
     job = stream.output(
         str(path),
         vcodec="libx264",
         crf=video.crf,
         preset=video.preset,
         threads=1,
-        video_track_timescale=rate.numerator,  # a frame is exactly rate.denominator ticks
+        color_range="tv",
+        video_track_timescale=output.frame_rate.numerator,  # a frame is exactly rate.denominator ticks
         **_colour_options(film),
     )
     return ["-protocol_whitelist", "file,pipe", "-v", "warning", *_without_program(job)]
 
 
-def _colour_options(film: Film | None) -> dict[str, str]:
-    if film is None:
-        return {}
+def _colour_options(film: Film) -> dict[str, str]:
     named = {
         "color_primaries": COLOUR_NAMES["primaries"].get(film.primaries),
         "color_trc": COLOUR_NAMES["transfer"].get(film.transfer),
