@@ -356,7 +356,10 @@ def run(arguments: list[str]) -> int:
     except TyperException as error:  # an option that does not exist, a value of the wrong kind ...
         context = getattr(error, "ctx", None)
         asked = context.command_path if context is not None else "trailer"
-        print_error(f"error: {' '.join(error.format_message().split()).rstrip('.')} (see `{asked} --help`)")
+        text = " ".join(error.format_message().split()).rstrip(".")
+        if text.startswith("No such option"):
+            text += "; a file whose name begins with a dash is given as ./-NAME"
+        print_error(f"error: {text} (see `{asked} --help`)")
         return UNUSABLE
     except BrokenPipeError:  # the reader of our output has gone: nothing is left to say to it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

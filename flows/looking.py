@@ -123,6 +123,7 @@ def render_edit(edit_path: Path, out: Path, site: Site, runner: LocalRunner) -> 
 def report_edit(edit_path: Path, out: Path, trailer: Path | None, site: Site, runner: LocalRunner) -> None:
     """Write the storyboard of an edit list. trailer: its rendered file, for the pictures; none: X.mp4 beside X.edit.json."""
     from pipeline.editfile import read_edit
+    from pipeline.media import check_readable
     from pipeline.quality import check_trailer
     from pipeline.report import draw_report
     from pipeline.workdir import deliver_text
@@ -135,6 +136,7 @@ def report_edit(edit_path: Path, out: Path, trailer: Path | None, site: Site, ru
             raise InputError(
                 f"no rendered trailer at {trailer}: name it with --trailer, or make it with `trailer render`"
             )
+    check_readable(trailer, "trailer")
     if out.exists() and any(out.samefile(used) for used in (edit_path, trailer)):
         raise InputError(f"--out {out} is what the report is made from; choose another name")
     measured = check_trailer(trailer, edit, site, progress=lambda share: runner.progress("quality", share))

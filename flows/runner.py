@@ -128,7 +128,7 @@ class PrefectRunner:
             fn=run,
             name=work.name,
             task_run_name=lambda: f"{work.name}: {self._title}",
-            tags=[work.name],
+            # no tags: Prefect asks the server for each tag's limit before a task; 0.6 s for eight reused steps became 9 s
             cache_policy=NO_CACHE,
             persist_result=False,
             retries=RETRIES,

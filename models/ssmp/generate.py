@@ -86,7 +86,7 @@ def generate(
     max_rounds: then one more prediction fills what is open, largest p first (ties: lowest slot, then lowest shot).
     order: in which a round visits the slots. renormalise (self-corrective only): p over the shots available at the
     start of the round, so that two slots that want one shot cannot wait for each other. finish: "progress" also fixes,
-    in a round that fixed nothing, the visited slot with the largest q. (Reasons: shared/method.md section 4.)
+    in a round that fixed nothing, the visited slot with the largest q. (Reasons: docs/method.md section 4.)
 
     Raises NoSolutionError before any work where too few shots are left or no complete assignment exists, and InputError
     where pins or bans are out of range, two slots are pinned to one shot, or a pinned shot does not fit its slot.

@@ -33,7 +33,7 @@ class SelfPaced:
     t <- max(t, t~).
 
     As printed ("literal"), mu_a weighs the NEW accuracy, so 0.98 is almost no memory and the rate ratchets up on noise;
-    "ema" reads it as the weight of the history. Published ablations cannot decide (shared/method.md section 3).
+    "ema" reads it as the weight of the history. Published ablations cannot decide (docs/method.md section 3).
     accuracy and rate are the state, b_0 and t_0 = t_min at birth.
     """
 

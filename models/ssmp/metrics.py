@@ -1,6 +1,6 @@
 """Compare a generated trailer with the real one.
 
-Both are sequences of film-shot indices in trailer order: G generated, T reference (shared/method.md section 5).
+Both are sequences of film-shot indices in trailer order: G generated, T reference (docs/method.md section 5).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-SCALE_MIN, SCALE_MAX = 1.0, 100.0  # shared/method.md section 2: the learnable scale stays inside
+SCALE_MIN, SCALE_MAX = 1.0, 100.0  # docs/method.md section 2: the learnable scale stays inside
 INIT_GAIN = (
     0.5  # weights at birth have deviation 0.5 / sqrt(inputs): GPT-2's 0.02 at width 625, and more at small width
 )
@@ -162,6 +162,10 @@ class SSMP(nn.Module):
                 std = INIT_GAIN / math.sqrt(parameter.shape[1])
                 writes = name.endswith("out.weight")  # to the residual stream: smaller, as in GPT-2
                 nn.init.normal_(parameter, std=std / math.sqrt(2 * config.layers) if writes else std)
+        with torch.no_grad():  # **choice**: keys are born equal to queries, so that like finds like from the first step
+            for layer in self.layers:
+                attention = cast(Block, layer).attention
+                attention.k.weight.copy_(attention.q.weight)
 
     def forward(
         self, movie_BID: Tensor, trailer_BJD: Tensor, hidden_BJ: Tensor, movie_lengths: Tensor, trailer_lengths: Tensor

@@ -1,6 +1,6 @@
 """Plant trailers whose rules are known, so that a wrong model cannot score well.
 
-The benchmark of shared/method.md section 6. A film is a grid of scenes x looks, one shot each: scenes in story order, and
+The benchmark of docs/method.md section 6. A film is a grid of scenes x looks, one shot each: scenes in story order, and
 in each scene the looks in their fixed cycle, from a random one on. A shot's vector is its scene's (new in every film)
 plus its look's (the same in all films) plus the film's tint. Slots come in groups of four:
   left link   the shot of the anchor's scene whose look comes before the anchor's in the cycle;

@@ -1,7 +1,7 @@
 """Make films and trailers to learn from: plausible shot sequences, and an editor with the habits of good trailers.
 
 No labelled set of films and trailers is free to ship, so the bundled model learns from this. The habits and their
-figures are what good trailers measure (CMTD; shared/field.md): which part of the film shots come from, cold open, rough
+figures are what good trailers measure (figures of CMTD): which part of the film shots come from, cold open, rough
 chronology, escalation, a quiet last beat, variety, short runs of neighbouring shots.
 I film shots, J slots, D feature width.
 """
@@ -22,7 +22,10 @@ STAGE_SHARES = (0.169, 0.190, 0.260, 0.198, 0.133)  # mean over CMTD; the last .
 LAST_USED = 0.90  # nothing that starts in the last tenth
 SCENE_SHOTS = 7  # mean shots in a scene
 NEAR_DUPLICATE = 0.97  # cosine; not beside one another
-COMMON, SCENE, SETUP, ENERGY, SHOT = 0.48, 0.20, 0.14, 0.06, 0.12  # squared parts of a generated shot's vector
+PARTS, PART_SHARES = (1, 2), (0.9, 0.1)  # varied films joined into a longer one
+INVENTED_SHARE = 0.1  # of the films when there are real ones to vary
+EXCERPT_SHOTS = (3, 8)  # fewest and most shots of a run in an excerpt
+COMMON, FILM, SCENE, SETUP, ENERGY, SHOT = 0.38, 0.10, 0.20, 0.14, 0.06, 0.12  # squared parts of a shot's vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +52,13 @@ class FilmShots:
 def generate_film(rng: np.random.Generator, *, feature_dim: int = 128, n_shots: int | None = None) -> FilmShots:
     """An invented film: scenes of a few camera set-ups, its shots resembling each other (mean cosine 0.5 to 0.6).
 
-    n_shots: drawn from 60..120 if None. Energy is one direction of the features, the same in every film, as in a
-    descriptor with a motion part. A few shots, and the credits at the end, are not usable.
+    n_shots: drawn from 60..120 if None. One direction is common to all films and one carries the energy, as
+    in real encoders, whose vectors lie in a narrow cone. A few shots, and the credits at the end, are not usable.
     """
     n = int(rng.integers(60, 121)) if n_shots is None else n_shots
-    energy_axis = _direction(
-        np.random.default_rng(2512_04426), feature_dim
-    )  # a property of the encoder, not of the film
-    common = _direction(rng, feature_dim)
+    encoder = np.random.default_rng(2512_04426)  # what an encoder gives to every shot, and what it makes of motion
+    common, energy_axis = _direction(encoder, feature_dim), _direction(encoder, feature_dim)
+    look = _direction(rng, feature_dim)
     places = [_direction(rng, feature_dim) for _ in range(max(3, n // (2 * SCENE_SHOTS)))]  # scenes return to places
     rows: list[NDArray[np.float64]] = []
     energy: list[float] = []
@@ -69,14 +71,14 @@ def generate_film(rng: np.random.Generator, *, feature_dim: int = 128, n_shots: 
             energy.append(moved)
             parts = (
                 common,
+                look,
                 scene,
                 setups[k % len(setups)],
                 energy_axis * (2 * moved - 1),
                 _direction(rng, feature_dim),
             )
-            rows.append(
-                np.sum([np.sqrt(w) * p for w, p in zip((COMMON, SCENE, SETUP, ENERGY, SHOT), parts, strict=True)], 0)
-            )
+            weights = np.sqrt((COMMON, FILM, SCENE, SETUP, ENERGY, SHOT))
+            rows.append(weights @ np.array(parts))
     features = unit_rows(np.array(rows)).astype(np.float32)
     usable = (rng.random(n) > 0.04) & (np.arange(n) < n - rng.integers(1, 4))
     return FilmShots(features, rank(np.array(energy)), _starts(n, rng), usable)
@@ -110,6 +112,19 @@ def vary_film(films: Sequence[FilmShots], rng: np.random.Generator) -> FilmShots
     rows = rows * gain + 0.1 * _direction(rng, width) + rng.normal(0, 0.05 / np.sqrt(width), rows.shape)
     energy = rank(energy + rng.normal(0, 0.03, len(energy)))
     return FilmShots(unit_rows(rows).astype(np.float32), energy, _starts(len(rows), rng), usable)
+
+
+def join_films(films: Sequence[FilmShots]) -> FilmShots:
+    """One long film out of several, one after the other, each for a share of the story as large as its number of shots."""
+    shares = np.array([len(film.start_I) for film in films], np.float64)
+    edges = np.concatenate([[0.0], np.cumsum(shares / shares.sum())])
+    starts = [a + (b - a) * film.start_I for film, a, b in zip(films, edges[:-1], edges[1:], strict=True)]
+    return FilmShots(
+        features_ID=np.concatenate([film.features_ID for film in films]),
+        energy_I=rank(np.concatenate([film.energy_I for film in films])),
+        start_I=np.concatenate(starts),
+        usable_I=np.concatenate([film.usable_I for film in films]),
+    )
 
 
 def find_scenes(features_ID: NDArray[np.floating]) -> NDArray[np.int64]:
@@ -175,6 +190,25 @@ def edit_trailer(film: FilmShots, n_slots: int, rng: np.random.Generator) -> NDA
     return shots
 
 
+def excerpt_trailer(film: FilmShots, n_slots: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """No edit: runs of consecutive shots from anywhere, (J,), no shot twice.
+
+    Not what a trailer looks like, but what a model learns first: to find a slot's shot in the film and to continue from
+    it. On edits alone that circuit did not form in 1,000 steps; on excerpts it forms within 600 (LOG.md).
+    Raises ValueError where the film has fewer usable shots before its last tenth than there are slots.
+    """
+    free = film.usable_I & (film.start_I < LAST_USED)
+    if free.sum() < n_slots or n_slots < 1:
+        raise ValueError(f"{n_slots} slots, but {int(free.sum())} usable shots")
+    shots: list[int] = []
+    while len(shots) < n_slots:
+        start = int(rng.choice(np.flatnonzero(free)))
+        for shot in range(start, min(start + int(rng.integers(EXCERPT_SHOTS[0], EXCERPT_SHOTS[1] + 1)), len(free))):
+            if free[shot] and len(shots) < n_slots:
+                shots.append(_take(free, shot))
+    return np.array(shots, np.int64)
+
+
 def write_dataset(
     films: Sequence[FilmShots],
     out: Path,
@@ -182,26 +216,32 @@ def write_dataset(
     trailers_per_film: int,
     rng: np.random.Generator,
     *,
-    slots: tuple[int, int] = (8, 40),
+    slots: tuple[int, int] = (6, 48),
     feature_dim: int = 128,
+    excerpts: float = 0.0,
 ) -> None:
     """Write n_films varied films (generated ones if `films` is empty) and their trailers, in the layout data.py reads.
 
-    slots: fewest and most slots, both included; never more than half the usable shots. A trailer's rows are its film's
+    slots: fewest and most slots, both included; never more than two thirds of the usable shots.
+    excerpts: share of the trailers that are excerpts and no edits. A trailer's rows are its film's
     with small noise, as another encode of the same picture would give. Raises ValueError if no varied film has 8 shots.
     """
     out.mkdir(parents=True, exist_ok=True)
     for number in range(1, n_films + 1):
         for _ in range(100):
-            film = vary_film(films, rng) if films else generate_film(rng, feature_dim=feature_dim)
-            most = min(slots[1], int((film.usable_I & (film.start_I < LAST_USED)).sum()) // 2)
+            if films and rng.random() >= INVENTED_SHARE:
+                film = join_films([vary_film(films, rng) for _ in range(int(rng.choice(PARTS, p=PART_SHARES)))])
+            else:
+                film = generate_film(rng, feature_dim=feature_dim)
+            most = min(slots[1], int((film.usable_I & (film.start_I < LAST_USED)).sum()) * 2 // 3)
             if most >= slots[0]:
                 break
         else:
             raise ValueError(f"films too short for trailers of {slots[0]} slots")
         np.save(out / f"{number}.npy", film.features_ID)
         for trailer in range(1, trailers_per_film + 1):
-            shots = edit_trailer(film, int(rng.integers(slots[0], most + 1)), rng)
+            cut = excerpt_trailer if rng.random() < excerpts else edit_trailer
+            shots = cut(film, int(rng.integers(slots[0], most + 1)), rng)
             rows = film.features_ID[shots]
             rows = unit_rows(rows + rng.normal(0, 0.05 / np.sqrt(rows.shape[1]), rows.shape)).astype(np.float32)
             np.save(out / f"{number}-{trailer}.npy", rows)

@@ -1,6 +1,6 @@
 """Train SSMP on films and their trailers.
 
-The recipe of arXiv 2512.04426 (shared/method.md section 3): hide some slots of a real trailer, predict their shots from
+The recipe of arXiv 2512.04426 (docs/method.md section 3): hide some slots of a real trailer, predict their shots from
 the film and the slots that are left, hide more as the model gets better. Read from top to bottom: loss, one step, the
 whole training. B batch, I film shots, J slots; hidden True = the slot is replaced by the mask token.
 """
@@ -215,13 +215,15 @@ def train(
     save_every: int = 500,
     progress: Callable[[Step], None] | None = None,
     resume: bool = False,
+    start: Path | None = None,
 ) -> TrainingResult:
     """Train on the folder data_dir (layout: data.py) and leave best.safetensors and last.safetensors in the folder out.
 
     config.initial_scale is replaced by the one measured on the training films (not if config.literal). held_out: share
     of the films kept for measuring, at least one. Every save_every steps: accuracy on them, best and last written.
     encoder, command: for the card. resume: go on from what an interrupted training with the same arguments left in out;
-    the result is the same as without the interruption. progress is called after every step.
+    the result is the same as without the interruption. start: a checkpoint whose weights are taken to begin with, of the
+    same shape; none: from scratch. progress is called after every step.
     Raises InputError for data that cannot be read, of another width than config, or of fewer than two films.
     """
     if steps < 1 or save_every < 1:
@@ -236,7 +238,13 @@ def train(
     if not config.literal:
         config = replace(config, initial_scale=measure_scale(learning))
     recipe = Recipe(steps, seed, lr, batch_size, schedule, clip_norm)
-    learner = Learner(make_model(config, seed), recipe, device=device)
+    model = make_model(config, seed)
+    if start is not None:
+        begun = load_checkpoint(start, encoder=encoder).model
+        if replace(begun.config, initial_scale=config.initial_scale) != config:
+            raise InputError(f"{start} is a model of another shape than the one to train: {begun.config}")
+        model.load_state_dict(begun.state_dict())
+    learner = Learner(model, recipe, device=device)
     best_path, last_path, state_path = (out / f"{name}.safetensors" for name in ("best", "last", "state"))
     best, best_step = learner.load(state_path) if resume and state_path.exists() else (-1.0, 0)
     card = Card(data=f"{data_dir.name}: {len(learning)} trailers, {len(testing)} held out", command=command, seed=seed)
