@@ -223,24 +223,28 @@ def train(
     ],
     out: Annotated[Path, typer.Option("--out", metavar="CKPT", help="The checkpoint, .safetensors.")],
     steps: Annotated[
-        int, typer.Option("--steps", metavar="N", min=1, help="Training steps of 5 trailers each.")
+        int, typer.Option("--steps", metavar="N", min=1, help="Training steps of 5 trailers each (small: 16).")
     ] = 5000,
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of every random choice.")] = 0,
     preset: Annotated[str, typer.Option("--preset", help="Size of the model: small, paper or paper-5.")] = "small",
     encoder: Annotated[
         str, typer.Option("--encoder", metavar="NAME", help="What made the features; the checkpoint reads no other.")
     ] = "descriptor",
+    start: Annotated[
+        Path | None, typer.Option("--start", metavar="CKPT", help="Begin with this checkpoint's weights.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the same command was interrupted.")] = False,
 ) -> None:
     """Train the model that chooses and orders shots. Use it with `--set selection.checkpoint=CKPT`."""
     from flows.training import train_checkpoint
     from pipeline.settings import Site
 
-    command = f"trailer train {data} --steps {steps} --seed {seed} --preset {preset} --encoder {encoder}"
+    command = f"trailer train {data.name} --steps {steps} --seed {seed} --preset {preset} --encoder {encoder}"
+    command += f" --start {start.name}" if start else ""
     with Display() as display:
         made = train_checkpoint(
-            data, out, Site(), steps=steps, seed=seed, preset=preset, encoder=encoder, resume=resume,
-            command=command, say=display.say, bar=display.bar,
+            data, out, Site(), steps=steps, seed=seed, preset=preset, encoder=encoder, start=start,
+            resume=resume, command=command, say=display.say, bar=display.bar,
         )  # fmt: skip
     score = f"{100 * made.held_out:.1f} % of hidden slots as the editor filled them"
     _finish(f"{made.checkpoint}\n  best of {made.steps} steps: {made.best_step}; {score}")
@@ -255,6 +259,9 @@ def simulate(
     ] = None,
     count: Annotated[int, typer.Option("--films", metavar="N", min=2, help="Films to write.")] = 200,
     trailers: Annotated[int, typer.Option("--trailers", metavar="N", min=1, help="Trailers of each film.")] = 2,
+    excerpts: Annotated[
+        float, typer.Option("--excerpts", min=0, max=1, help="Share of trailers that are runs of consecutive shots.")
+    ] = 0.0,
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of every random choice.")] = 0,
     config: ConfigOption = None,
     assignments: SetOption = None,
@@ -267,7 +274,10 @@ def simulate(
     settings = load_config(config, assignments or [])
     with Display() as display:
         runner = LocalRunner(display.say, display.bar)
-        simulate_data(films or [], out, settings, Site(), runner, count=count, trailers=trailers, seed=seed)
+        simulate_data(
+            films or [], out, settings, Site(), runner,
+            count=count, trailers=trailers, excerpts=excerpts, seed=seed,
+        )  # fmt: skip
     _finish(f"{out}\n  {count} films, {count * trailers} trailers")
 
 

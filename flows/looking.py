@@ -161,28 +161,25 @@ def check_file(path: Path, edit_path: Path | None, site: Site, progress: Callabl
     return {"file": str(path), "passed": checked.passed, "checks": quality_table(checked)}
 
 
-def find_excluded(edit: EditList, edit_path: Path, site: Site, runner: LocalRunner) -> dict[str, str]:
-    """Shot -> why it could not be chosen, by looking at the film again (mostly: reused)."""
+def find_excluded(edit: EditList, edit_path: Path, site: Site, runner: LocalRunner) -> dict[str, str] | None:
+    """Shot -> why it could not be chosen, by looking at the film again (mostly: reused); None where that is not known."""
     from pipeline.selection import exclude_shots
 
     config = config_of(edit, edit_path)
     shots = look_at_shots(edit.film.path, config, site, runner)
     if shots.spans != edit.shots:  # cut otherwise, or by hand: the numbers do not speak of the same shots
-        return {}
+        return None
     return {str(number): reason for number, reason in exclude_shots(shots, config.guards).items()}
 
 
 def config_of(edit: EditList, path: Path) -> TrailerConfig:
     """The settings that an edit list was made with. Raises InputError for settings that cannot be used."""
-    from pydantic import ValidationError
-
-    from pipeline.settings import TrailerConfig
+    from pipeline.settings import parse_config
 
     try:
-        return TrailerConfig.model_validate(edit.config)
-    except ValidationError as error:
-        reasons = "; ".join(f"config.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise InputError(f"{path} cannot be used as an edit list: {reasons}") from error
+        return parse_config(edit.config)
+    except InputError as error:
+        raise InputError(f"{path} cannot be used as an edit list: {error}") from error
 
 
 def finite(value: Any) -> Any:

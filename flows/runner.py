@@ -216,7 +216,7 @@ def is_passing(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
     del task, run
     error = state.data
     if isinstance(error, MediaError):
-        return "took longer than" in str(error)
+        return error.timed_out
     return isinstance(error, OSError) and (error.errno in PASSING or isinstance(error, (TimeoutError, ConnectionError)))
 
 

@@ -33,10 +33,12 @@ class NoSolutionError(TrailerError):
 class MediaError(TrailerError):
     """ffmpeg failed, or exited 0 and made something else than was asked for.
 
-    command: the argument list that was run. log: the last lines of its standard error.
+    command: the argument list that was run. log: the last lines of its standard error. timed_out: it was ended for
+    taking too long, which another try may mend.
     """
 
-    def __init__(self, message: str, command: Sequence[str] = (), log: str = "") -> None:
+    def __init__(self, message: str, command: Sequence[str] = (), log: str = "", *, timed_out: bool = False) -> None:
         super().__init__(message if not log else f"{message}\n{log}")
         self.command = tuple(command)
         self.log = log
+        self.timed_out = timed_out

@@ -57,8 +57,12 @@ def fingerprint_file(path: Path) -> str:
     return digest.hexdigest()[:32]
 
 
-def check_readable(path: Path, what: str) -> None:
-    """Raise InputError unless path is a file with something in it. what: "film", "track" ..."""
+def check_readable(path: Path, what: str) -> Path:
+    """The path, if it is a file with something in it, else InputError. what: "film", "track" ..."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"the name of the {what} is not valid UTF-8: {str(path)!r}; rename it") from error
     try:
         if path.is_dir():
             raise InputError(f"{path} is a folder; name the {what} file itself")
@@ -70,6 +74,7 @@ def check_readable(path: Path, what: str) -> None:
             file.read(1)
     except OSError as error:
         raise InputError(f"cannot read the {what} {path}: {error.strerror}") from error
+    return path
 
 
 @contextmanager
@@ -315,7 +320,8 @@ def find_ffmpeg(named: Path | None = None) -> Path:
 def ffmpeg_version(program: Path) -> str:
     """What the program says it is, such as "7.0.2". Raises MissingDependencyError for one that does not run."""
     try:
-        answer = subprocess.run([str(program), "-version"], capture_output=True, timeout=30, check=True, stdin=subprocess.DEVNULL)
+        command = [str(program), "-version"]
+        answer = subprocess.run(command, capture_output=True, timeout=30, check=True, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.SubprocessError) as error:
         raise MissingDependencyError(f"{program} does not run as ffmpeg: {error}") from error
     words = answer.stdout.decode("utf-8", "replace").split(maxsplit=3)  # ffmpeg version 7.0.2 Copyright ...
@@ -384,8 +390,9 @@ def run_ffmpeg(
                 process.stdin.close()
     log = "\n".join(lines)
     if code != 0:
+        last = "\n".join(list(lines)[-LOG_LINES:])
         reason = f"took longer than {timeout:.0f} s" if late else f"failed with {code}"
-        raise MediaError(f"ffmpeg {reason}: {' '.join(command)}", command, "\n".join(list(lines)[-LOG_LINES:]))
+        raise MediaError(f"ffmpeg {reason}: {' '.join(command)}", command, last, timed_out=late)
     return log
 
 

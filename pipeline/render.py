@@ -24,7 +24,7 @@ from av.video.reformatter import VideoReformatter
 
 from pipeline.decode import choose_sound, read_pictures, read_sound, read_track
 from pipeline.errors import InputError, MediaError
-from pipeline.media import find_ffmpeg, join_clips, probe_film, run_ffmpeg
+from pipeline.media import check_readable, find_ffmpeg, fingerprint_file, join_clips, probe_film, run_ffmpeg
 from pipeline.mix import RATE, mix_sound
 from pipeline.records import F32, U8, Card, Cut, EditList, Film, Output, Trailer
 from pipeline.settings import ASSETS, Site, SoundSettings, VideoSettings, parse_config
@@ -68,6 +68,8 @@ def render_trailer(
     program = find_ffmpeg(site.ffmpeg)
     config = parse_config(edit.config)
     film = find_film(edit)
+    if fingerprint_file(check_readable(edit.music.path, "track")) != edit.music.fingerprint:
+        raise InputError(f"{edit.music.path} is not the track that the edit list was made from (its content has changed)")
     clips.mkdir(parents=True, exist_ok=True)
     pieces = edit.pieces
     paths = [clips / f"{_clip_key(piece, film, edit.output, config.video)}.mp4" for piece in pieces]

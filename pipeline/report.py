@@ -15,7 +15,7 @@ from pipeline.records import U8, Cut, EditList, QualityReport
 
 SHEET_COLUMNS = 8
 SHEET_PICTURE = 200  # px wide
-SHEET_MOST_BYTES = 280_000  # Prefect keeps the sheet in its database: stay under 300 kB
+SHEET_MOST_BYTES = 210_000  # Prefect keeps the sheet in its database: under 300 kB as base64
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8882; --bad: #c62828; --good: #2e7d32; }
@@ -39,7 +39,7 @@ pre { overflow-x: auto; background: var(--soft); padding: .6rem; border-radius: 
 
 
 def draw_sheet(thumbnails: Sequence[U8], edit: EditList) -> bytes:
-    """A contact sheet as JPEG: one picture a piece in trailer order, with its time and the film's. Under 280 kB."""
+    """A contact sheet as JPEG: one picture a piece in trailer order, with its time and the film's. Under 210 kB."""
     pieces = edit.pieces
     pictures = [np.asarray(cv2.imdecode(t, cv2.IMREAD_COLOR), np.uint8) for t in thumbnails]
     if not pictures:
@@ -77,9 +77,9 @@ def draw_report(
     quality: QualityReport,
     thumbnails: Sequence[U8],
     video: str,
-    excluded: Mapping[str, str],
+    excluded: Mapping[str, str] | None,
 ) -> str:
-    """The page. video: the trailer's file name beside it. excluded: shot -> why it could not be chosen."""
+    """The page. video: the trailer's file name beside it. excluded: shot -> why it could not be chosen; none: not known."""
     title = html.escape(edit.title or "Trailer")
     length = clock(float(edit.output.frames / edit.output.frame_rate))
     facts = (
@@ -95,7 +95,7 @@ def draw_report(
 <video controls preload="metadata" src="{html.escape(quote(video))}"></video>
 {warnings}
 <h2>Shots in order</h2><ol class="sheet">{_sheet_items(edit, thumbnails)}</ol>
-<h2>Where they come from</h2>{_coverage(edit, excluded)}
+<h2>Where they come from</h2>{_coverage(edit, excluded or {})}
 <h2>Left out</h2>{_left_out(edit, excluded)}
 <h2>Quality</h2><table><tr><th>check</th><th>measured</th><th>limit</th><th></th></tr>{_quality_rows(quality)}</table>
 <h2>Made with</h2><table>{_made_with(edit)}</table>
@@ -138,7 +138,9 @@ def _coverage(edit: EditList, excluded: Mapping[str, str]) -> str:
     )
 
 
-def _left_out(edit: EditList, excluded: Mapping[str, str]) -> str:
+def _left_out(edit: EditList, excluded: Mapping[str, str] | None) -> str:
+    if excluded is None:
+        return "<p>Not known: the film is cut differently now than when this trailer was planned.</p>"
     if not excluded:
         return "<p>Nothing: every shot could be chosen.</p>"
     counts = Counter(excluded.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,7 +166,12 @@ def shot_table(edit: EditList) -> list[dict[str, Any]]:
 
 def quality_table(report: QualityReport) -> list[dict[str, Any]]:
     """One row a check, for a table."""
-    return [{"check": c.name, "measured": c.value, "limit": c.limit, "passed": c.passed} for c in report.checks]
+    return [{"check": c.name, "measured": _figure(c.value), "limit": c.limit, "passed": c.passed} for c in report.checks]
+
+
+def _figure(value: float | str) -> float | str:
+    """JSON has no infinity: silence measures -inf LUFS."""
+    return value if isinstance(value, str) or math.isfinite(value) else str(value)
 
 
 def quality_to_json(report: QualityReport) -> str:

@@ -66,7 +66,7 @@ class SSMPConfig:
 PRESETS = {
     "paper": SSMPConfig(),
     "paper-5": SSMPConfig(layers=5),  # Table 11 of the supplement prefers five layers
-    "small": SSMPConfig(feature_dim=128, ffn_dim=256),
+    "small": SSMPConfig(feature_dim=128, ffn_dim=256, in_scale="sqrtD"),
 }
 
 
