@@ -51,7 +51,7 @@ class MusicSettings(Section):
 
     mean_seconds: float = Field(2.0, ge=0.5, le=20)
     """Mean length of a segment in seconds."""
-    min_seconds: float = Field(0.45, ge=0.2, le=10)
+    min_seconds: float = Field(0.5, ge=0.2, le=10)
     """Shortest segment in seconds."""
 
 

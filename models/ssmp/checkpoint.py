@@ -91,7 +91,7 @@ def load_checkpoint(path: Path, *, encoder: str | None = None, device: str = "cp
     try:
         with torch.device("meta"):  # shapes only: a foreign description cannot make us allocate
             model = SSMP(config)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, OverflowError) as error:
         raise InputError(f"checkpoint {path} describes an impossible model: {config}") from error
     _compare(path, tensors, model.state_dict())
     model.load_state_dict(tensors, assign=True)

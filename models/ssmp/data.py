@@ -7,6 +7,7 @@ I film shots, J trailer shots (slots), D feature width, B batch.
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +83,7 @@ def read_features(path: Path) -> NDArray[np.float32]:
             array = np.load(file, allow_pickle=False)
     except OSError as error:
         raise InputError(f"cannot read features {path}: {error.strerror or error}") from error
-    except (ValueError, EOFError, SyntaxError, MemoryError) as error:
+    except (ValueError, EOFError, SyntaxError, MemoryError, zipfile.BadZipFile) as error:
         raise InputError(f"not a whole .npy file of numbers: {path}: {str(error).splitlines()[0][:120]}") from error
     if not isinstance(array, np.ndarray) or array.ndim != 2 or 0 in array.shape or array.dtype.kind not in "fiu":
         what = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "an archive"
