@@ -13,7 +13,7 @@ from prefect.settings import PREFECT_UI_URL
 from prefect.types.entrypoint import EntrypointType
 from pydantic import ValidationError
 
-from flows.trailer import make_trailer_flow
+from flows.trailer import make_trailer
 from pipeline.errors import InputError
 from pipeline.media import probe_film
 
@@ -33,7 +33,7 @@ def serve_trailer(film: Path | None, cron: str | None, say: Callable[[str], None
             CronSchedule(cron=cron)
         except ValidationError as error:
             raise InputError(f"--cron {cron!r} is no cron expression: five fields, as in '0 2 * * *'") from error
-    deployment = make_trailer_flow.to_deployment(
+    deployment = make_trailer.to_deployment(
         "trailer",
         cron=cron,
         parameters=parameters,

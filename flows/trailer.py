@@ -22,7 +22,8 @@ from flows.making import summarise
 from flows.runner import REPORTING_FAULTS, PrefectRunner, first_line
 from pipeline.errors import InputError, TrailerError
 from pipeline.settings import Site, TrailerConfig
-from pipeline.trailer import Outcome, make_trailer, title_from_name
+from pipeline.trailer import Outcome, title_from_name
+from pipeline.trailer import make_trailer as run_sequence
 
 log = logging.getLogger("trailer")
 DEFAULTS = TrailerConfig()
@@ -50,7 +51,7 @@ ONE_AT_A_TIME = cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner[Any](m
 
 
 @flow(name="make-trailer", flow_run_name=_name_run, task_runner=ONE_AT_A_TIME)
-def make_trailer_flow(
+def make_trailer(
     film: Path, config: TrailerConfig = DEFAULTS, music: Path | None = None, out: Path | None = None
 ) -> Any:
     """Make a trailer from one film.
@@ -66,7 +67,7 @@ def make_trailer_flow(
     runner = PrefectRunner(title, say=caller.say if caller else None, bar=caller.bar if caller else None)
     try:
         with _warnings_shown():
-            outcome = make_trailer(film, config, Site(), runner, music=music, out=out)
+            outcome = run_sequence(film, config, Site(), runner, music=music, out=out)
     except TrailerError as error:
         if caller is not None:
             caller.error = error
@@ -105,7 +106,7 @@ def run_flow(
     try:
         # the heartbeat's thread would be waited for at the end, up to a second
         with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-            state = cast(State[Any], make_trailer_flow(film, config, music, out, return_state=True))
+            state = cast(State[Any], make_trailer(film, config, music, out, return_state=True))
     except REPORTING_FAULTS as error:
         if caller.outcome is not None:
             log.warning("trailer made, could not report to Prefect (%s)", first_line(error))

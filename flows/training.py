@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 # what differs from the published recipe (learning rate 1e-4, 5 trailers a step), by preset: a small model learns faster
 RECIPES: dict[str, dict[str, Any]] = {"small": {"lr": 3e-3, "batch_size": 16}}
-SAY_EVERY = 100  # steps
 
 
 @dataclass(frozen=True, slots=True)

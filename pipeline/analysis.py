@@ -22,7 +22,6 @@ SAMPLE_OLD = 2.0  # s between sampled pictures then
 LIKELY_CUT = 20.0  # mean change of hue, saturation and value after which sampling starts anew
 JPEG_QUALITY = 85
 BLACK_EDGE = 20  # luma up to which a border row or column counts as black
-PROGRESS_EVERY = 0.5  # s of wall clock is left to the caller; here: every so many pictures
 PROGRESS_PICTURES = 48
 
 

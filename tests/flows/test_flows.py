@@ -76,7 +76,7 @@ def read_run(state: State[Any], *, tasks: int | None = None) -> Run:
 
 def run(film: Path, config: Any = QUICK, **parameters: Any) -> State[Any]:
     """The product's flow, and the state that it ended in."""
-    from flows.trailer import make_trailer_flow
+    from flows.trailer import make_trailer as make_trailer_flow
 
     state: Any = make_trailer_flow(film, config, return_state=True, **parameters)
     return cast("State[Any]", state)
@@ -236,7 +236,7 @@ def test_progress_and_odd_names_are_shown(tmp_path: Path) -> None:
         (ValueError("a bug"), 1),
         (FileNotFoundError(2, "No such file"), 1),
         (OSError(5, "a share that blinked"), 3),
-        (MediaError("ffmpeg took longer than 60 s: ffmpeg -i x"), 3),
+        (MediaError("ffmpeg took longer than 60 s: ffmpeg -i x", timed_out=True), 3),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -331,16 +331,16 @@ def test_a_trailer_that_is_made_but_not_reported_is_made(
         raise httpx.ConnectError("Connection refused")
 
     watch: dict[str, Any] = {"music": None, "out": None, "say": lambda line: None, "bar": lambda name, share: None}
-    monkeypatch.setattr(flows.trailer, "make_trailer_flow", lose_the_server)
+    monkeypatch.setattr(flows.trailer, "make_trailer", lose_the_server)
     assert flows.trailer.run_flow(film, QUICK, **watch) is outcome
     assert "trailer made, could not report to Prefect (Connection refused)" in caplog.text
-    monkeypatch.setattr(flows.trailer, "make_trailer_flow", lose_it_at_once)
+    monkeypatch.setattr(flows.trailer, "make_trailer", lose_it_at_once)
     with pytest.raises(InputError, match="Prefect failed before the trailer was made"):
         flows.trailer.run_flow(film, QUICK, **watch)
 
 
 def test_the_form_knows_the_settings() -> None:
-    from flows.trailer import make_trailer_flow
+    from flows.trailer import make_trailer as make_trailer_flow
 
     schema = make_trailer_flow.parameters.model_dump()
     assert schema["required"] == ["film"]
@@ -369,7 +369,7 @@ def test_serving_tells_prefect_of_the_film_and_its_schedule(film: Path, monkeypa
     assert deployment.full_name == "make-trailer/trailer"
     assert deployment.parameters == {"film": str(film)}
     assert deployment.schedules[0].schedule.cron == "0 2 * * *"
-    assert deployment.entrypoint == "flows.trailer.make_trailer_flow"
+    assert deployment.entrypoint == "flows.trailer.make_trailer"
     assert options["pause_on_shutdown"] is False
     assert "http://" in said[0]
     with pytest.raises(InputError, match="needs --film"):

@@ -14,8 +14,10 @@ from models.ssmp.simulate import (
     STAGE_SHARES,
     FilmShots,
     edit_trailer,
+    excerpt_trailer,
     find_scenes,
     generate_film,
+    join_films,
     vary_film,
     write_dataset,
 )
@@ -103,6 +105,25 @@ def test_an_editor_is_not_a_machine_but_a_seed_is():
     assert film.usable_I.sum() > 80  # and the film is left as it was
 
 
+def test_an_excerpt_is_runs_of_consecutive_shots():
+    film = generate_film(np.random.default_rng(1), n_shots=100)
+    shots = excerpt_trailer(film, 30, np.random.default_rng(2))
+    assert len(set(shots.tolist())) == 30
+    assert film.usable_I[shots].all()
+    assert (film.start_I[shots] < LAST_USED).all()
+    assert np.mean(np.diff(shots) == 1) > 0.5
+    with pytest.raises(ValueError, match="101 slots"):
+        excerpt_trailer(film, 101, np.random.default_rng(2))
+
+
+def test_joined_films_follow_one_another():
+    films = [generate_film(np.random.default_rng(seed), n_shots=n) for seed, n in ((1, 30), (2, 60))]
+    joined = join_films(films)
+    assert len(joined.start_I) == 90
+    assert joined.start_I[30] == pytest.approx(1 / 3)
+    assert np.array_equal(joined.features_ID[30:], films[1].features_ID)
+
+
 def test_too_many_slots_are_refused():
     film = generate_film(np.random.default_rng(1), n_shots=20)
     with pytest.raises(ValueError, match="30 slots"):
@@ -115,10 +136,10 @@ def test_too_many_slots_are_refused():
 
 def test_what_is_written_is_read_with_the_planted_labels(tmp_path):
     rng = np.random.default_rng(3)
-    real = [generate_film(rng, feature_dim=32, n_shots=70) for _ in range(2)]
+    real = [generate_film(rng, feature_dim=128, n_shots=70) for _ in range(2)]
     write_dataset(real, tmp_path / "a", 4, 2, np.random.default_rng(9), slots=(8, 12))
     write_dataset(real, tmp_path / "b", 4, 2, np.random.default_rng(9), slots=(8, 12))
-    write_dataset([], tmp_path / "c", 2, 1, np.random.default_rng(9), feature_dim=16)
+    write_dataset([], tmp_path / "c", 2, 1, np.random.default_rng(9), feature_dim=16, excerpts=1.0)
     samples = load_samples(tmp_path / "a")
     assert len(samples) == 8
     for sample in samples:
