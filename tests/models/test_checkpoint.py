@@ -71,7 +71,13 @@ def test_parameter_names_are_those_of_the_specification(saved):
     names = {"mask_token", "log_scale"} | {
         f"layers.{layer}.{part}.weight"
         for layer in range(2)
-        for part in ("attention_norm", *(f"attention.{x}" for x in ("q", "k", "v", "out")), "ffn_norm", "ffn.up", "ffn.out")
+        for part in (
+            "attention_norm",
+            *(f"attention.{x}" for x in ("q", "k", "v", "out")),
+            "ffn_norm",
+            "ffn.up",
+            "ffn.out",
+        )
     }
     assert set(model.state_dict()) == names
 
@@ -157,9 +163,9 @@ def test_a_pickle_is_never_opened(saved):
 def test_another_encoder_and_another_suffix_are_refused(saved):
     path, model = saved
     refuse(path, "descriptor@1 features, not imagebind@1", encoder="imagebind@1")
-    with pytest.raises(InputError, match="ends in .safetensors"):
+    with pytest.raises(InputError, match=r"ends in \.safetensors"):
         load_checkpoint(path.with_suffix(".pt"))
-    with pytest.raises(InputError, match="ends in .safetensors"):
+    with pytest.raises(InputError, match=r"ends in \.safetensors"):
         save_checkpoint(path.with_suffix(".bin"), model, encoder="x", card=CARD)
 
 

@@ -48,9 +48,7 @@ def test_levenshtein_agrees_with_its_definition(got, want):
     def distance(i: int, j: int) -> int:
         if not i or not j:
             return i + j
-        return min(
-            distance(i - 1, j) + 1, distance(i, j - 1) + 1, distance(i - 1, j - 1) + (got[i - 1] != want[j - 1])
-        )
+        return min(distance(i - 1, j) + 1, distance(i, j - 1) + 1, distance(i - 1, j - 1) + (got[i - 1] != want[j - 1]))
 
     assert levenshtein(got, want) == distance(len(got), len(want))
     assert normalised_levenshtein(got, want) == distance(len(got), len(want)) / max(len(got), len(want))

@@ -32,7 +32,7 @@ CASES = ("base", "restart", "stretch", "interleaved", "sqrtD", "scale20", "allma
 def golden():
     if not (GOLDEN / "encoder.npz").exists():
         pytest.skip(f"no golden vectors at {GOLDEN}")
-    return {name: array for name, array in np.load(GOLDEN / "encoder.npz").items()}
+    return dict(np.load(GOLDEN / "encoder.npz").items())
 
 
 def golden_model(golden, **options) -> SSMP:
@@ -160,9 +160,7 @@ def test_a_hidden_slot_is_not_read(lively_model):
     other[0, 2] = 100.0
     lengths = torch.tensor([7]), torch.tensor([5])
     with torch.no_grad():
-        assert torch.equal(
-            lively_model(film, trailer, hidden, *lengths), lively_model(film, other, hidden, *lengths)
-        )
+        assert torch.equal(lively_model(film, trailer, hidden, *lengths), lively_model(film, other, hidden, *lengths))
 
 
 def test_a_causal_trailer_sees_nothing_to_the_right(lively_model):
@@ -197,7 +195,9 @@ def test_the_order_of_the_film_matters(lively_model):
 def test_zero_vectors_have_cosine_zero(lively_model):
     film, trailer = torch.randn(1, 7, 16), torch.zeros(1, 5, 16)
     film[0, 2] = 0
-    cosines = lively_model.cosines(film, trailer, torch.zeros(1, 5, dtype=torch.bool), torch.tensor([7]), torch.tensor([5]))
+    cosines = lively_model.cosines(
+        film, trailer, torch.zeros(1, 5, dtype=torch.bool), torch.tensor([7]), torch.tensor([5])
+    )
     assert torch.isfinite(cosines).all()
     assert (cosines[..., 2] == 0).all()
 

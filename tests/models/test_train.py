@@ -1,9 +1,10 @@
 """A correct model learns planted rules, sabotaged ones do not, and a training can be interrupted.
 
 The benchmark is models/ssmp/planted.py at reduced size: 24 shots, 12 slots, 2 layers, 600 steps, about 6 s of one core a
-training. Chance is 1/24 = .04. Measured (slot accuracy by the confidence decoder; 60 films): correct .72 and .52 (two seeds),
-scrambled film order .12, no rotary positions .05, mask not applied .05, film hidden .09, labels off by one .06, nothing
-that was fixed shown again .39. A causal trailer reaches .59: accuracy does not expose it, so test_ssmp_model.py does.
+training. Chance is 1/24 = .04. Measured (slot accuracy by the confidence decoder; 60 films): correct .72 and .52 (two
+seeds), scrambled film order .12, no rotary positions .05, mask not applied .05, film hidden .09, labels off by one .06,
+nothing that was fixed shown again .39. A causal trailer reaches .59: accuracy does not expose it,
+but test_ssmp_model.py does.
 """
 
 from __future__ import annotations
@@ -82,21 +83,24 @@ def test_a_correct_model_learns_the_rules(correct, planted):
     assert all(math.isfinite(value) for value in result.figures().values())
 
 
-def test_bridges_need_both_neighbours(correct, planted):
-    """The shot in the left neighbour's scene with the right neighbour's look: seeing both must beat seeing one."""
+def test_bridges_profit_from_their_neighbours(correct, planted):
+    """Measured: nothing shown .28, both neighbours .41; deviation of a difference of 120 pairs about .06.
+
+    This does not prove that both are needed: in this world a bridge also follows from the film by way of its anchor.
+    That every slot sees both sides is proved structurally, in test_ssmp_model.py.
+    """
     bridges = [slot for slot, kind in enumerate(KINDS) if kind == "bridge"]
-    right = {"nothing": 0, "left": 0, "right": 0, "both": 0}
+    right = {"nothing": 0, "both": 0}
     for sample in planted[1]:
         predict = predict_slots(correct, sample.movie_ID)
         for slot in bridges:
-            for shown, beside in (("nothing", []), ("left", [-1]), ("right", [1]), ("both", [-1, 1])):
+            for shown, beside in (("nothing", ()), ("both", (-1, 1))):
                 assignment = np.full(len(KINDS), -1)
                 for step in beside:
                     assignment[slot + step] = sample.labels_J[slot + step]
                 right[shown] += int(predict(assignment)[slot].argmax() == sample.labels_J[slot])
-    share = {shown: count / (len(bridges) * len(planted[1])) for shown, count in right.items()}
-    assert share["both"] > max(share["left"], share["right"]) + 0.1, share
-    assert max(share["left"], share["right"]) >= share["nothing"] - 0.05, share
+    count = len(bridges) * len(planted[1])
+    assert (right["both"] - right["nothing"]) / count > 0.03, right
 
 
 def test_scrambling_the_film_shows(correct, planted):
@@ -104,9 +108,7 @@ def test_scrambling_the_film_shows(correct, planted):
     scrambled = []
     for sample in planted[1]:
         order = rng.permutation(len(sample.movie_ID))
-        scrambled.append(
-            replace(sample, movie_ID=sample.movie_ID[order], labels_J=np.argsort(order)[sample.labels_J])
-        )
+        scrambled.append(replace(sample, movie_ID=sample.movie_ID[order], labels_J=np.argsort(order)[sample.labels_J]))
     assert slot_accuracy_of(correct, scrambled) < COLLAPSED
 
 
@@ -145,7 +147,9 @@ def test_without_rotary_positions_accuracy_collapses(planted):
 
 def test_without_the_mask_accuracy_collapses(planted):
     model = learn(planted[0], Cheating)
-    assert masked_accuracy(model, planted[1], 0.5) > 0.95  # it copies, which is why masked accuracy alone proves nothing
+    assert (
+        masked_accuracy(model, planted[1], 0.5) > 0.95
+    )  # it copies, which is why masked accuracy alone proves nothing
     assert slot_accuracy_of(model, planted[1]) < COLLAPSED
 
 
