@@ -47,7 +47,7 @@ Progress = Callable[[float], None]
 
 VERSION: Mapping[str, int] = {
     "analysis": 1,
-    "shots": 1,
+    "shots": 2,
     "features": 1,
     "music": 1,
     "selection": 1,

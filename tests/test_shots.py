@@ -155,6 +155,14 @@ def test_glyphs_are_counted_on_titles_and_not_on_pictures_or_subtitles() -> None
     assert count_glyphs(picture) < 8
 
 
+def test_a_title_of_few_widely_set_letters_is_a_title() -> None:
+    picture = scene(3, 1)[0].copy()
+    for number, letter in enumerate("LANTERN"):
+        cv2.putText(picture, letter, (70 + 26 * number, 95), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (255,) * 3, 2, cv2.LINE_AA)
+    assert count_glyphs(picture) >= 12
+    assert max(count_glyphs(scene(seed, 1)[0]) for seed in range(20)) < 12
+
+
 def test_energy_ranks_motion(tmp_path: Path) -> None:
     slow = [scene(1, 40)[n // 8] for n in range(40)]
     pictures = [*slow, *scene(2, 40), *scene(1, 120)[::3]]  # the same scene, 24 times as fast
