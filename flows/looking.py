@@ -85,9 +85,8 @@ def render_edit(edit_path: Path, out: Path, site: Site, runner: LocalRunner) -> 
     from pipeline.editfile import edit_to_json, read_edit
     from pipeline.records import EditList
     from pipeline.render import find_film
-    from pipeline.report import draw_report
-    from pipeline.trailer import Outcome, check_out, quality_to_json
-    from pipeline.workdir import WorkDir, deliver_file, deliver_text
+    from pipeline.trailer import check_out, hand_over
+    from pipeline.workdir import WorkDir
 
     edit = read_edit(edit_path)
     config_of(edit, edit_path)
@@ -99,25 +98,8 @@ def render_edit(edit_path: Path, out: Path, site: Site, runner: LocalRunner) -> 
     rendered = runner.step("render", steps.render, work, planned, site)
     measured = runner.step("quality", steps.check, work, planned, rendered, site).load()
     excluded = find_excluded(edit, edit_path, site, runner)
-    final = out if measured.report.passed else out.with_name(f"{out.stem}.rejected.mp4")
-    paths = {name: out.with_name(f"{out.stem}.{name}") for name in ("edit.json", "report.html", "qc.json")}
-    if not (paths["edit.json"].exists() and paths["edit.json"].samefile(edit_path)):
-        deliver_text(edit_to_json(edit), paths["edit.json"])
-    deliver_text(quality_to_json(measured.report), paths["qc.json"])
-    deliver_text(draw_report(edit, measured.report, measured.thumbnails, final.name, excluded), paths["report.html"])
-    deliver_file(work.folder / rendered.load().name, final)
-    return Outcome(
-        trailer=final,
-        edit=paths["edit.json"],
-        report=paths["report.html"],
-        qc=paths["qc.json"],
-        duration=float(edit.output.frames / edit.output.frame_rate),
-        slots=len(edit.cuts),
-        passed=measured.report.passed,
-        failures=tuple(c.name for c in measured.report.checks if not c.passed),
-        warnings=edit.warnings,
-        steps=tuple(runner.times),
-    )
+    file = work.folder / rendered.load().name
+    return hand_over(edit, measured, excluded, file, out, runner.times, given=edit_path)
 
 
 def report_edit(edit_path: Path, out: Path, trailer: Path | None, site: Site, runner: LocalRunner) -> None:

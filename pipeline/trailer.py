@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from pipeline.editfile import edit_to_json, read_edit
 from pipeline.errors import InputError
 from pipeline.media import probe_film, probe_track
 from pipeline.music import choose_bed
+from pipeline.quality import Measured
 from pipeline.records import EditList, QualityReport
 from pipeline.report import clock, draw_report, draw_sheet
 from pipeline.runner import Runner, StepTime
@@ -58,7 +60,7 @@ def make_trailer(
     """Film in, trailer out: `out` (default: <film>-trailer.mp4 here) with its .edit.json, .report.html and .qc.json.
 
     music: track; none: the bundled bed that fits the film. Nothing appears at a final name before it is whole; what the
-    gate refuses lies beside it as .rejected.mp4. Raises TrailerError for what a user can mend.
+    gate refuses lies beside it as X.rejected.*. Raises TrailerError for what a user can mend.
     """
     film = probe_film(film_path)
     out = check_out(out or Path(f"{film_path.stem}-trailer.mp4"), film_path, music)
@@ -86,34 +88,50 @@ def make_trailer(
     rendered = runner.step("render", steps.render, work, edit, site)
     measured = runner.step("quality", steps.check, work, edit, rendered, site).load()
 
-    excluded = selection.load().excluded
-    failures = tuple(c.name for c in measured.report.checks if not c.passed)
-    final = out if measured.report.passed else out.with_name(f"{out.stem}.rejected.mp4")
-    paths = {name: out.with_name(f"{out.stem}.{name}") for name in ("edit.json", "report.html", "qc.json")}
-    deliver_text(edit_to_json(plan), paths["edit.json"])
-    deliver_text(quality_to_json(measured.report), paths["qc.json"])
-    page = draw_report(plan, measured.report, measured.thumbnails, final.name, excluded)
-    deliver_text(page, paths["report.html"])
-    deliver_file(work.folder / rendered.load().name, final)  # last: what has this name is whole in every part
+    file = work.folder / rendered.load().name
+    outcome = hand_over(plan, measured, selection.load().excluded, file, out, runner.times)
     runner.show_table("quality", quality_table(measured.report), "Quality")
     runner.show_table(
         "timing", [{"step": t.name, "seconds": round(t.seconds, 2), "reused": t.reused} for t in runner.times], "Timing"
     )
     runner.show_picture("contact-sheet", draw_sheet(measured.thumbnails, plan), f"Contact sheet: {title}")
-    runner.show_files(
-        "result", {"trailer": final, "report": paths["report.html"], "edit list": paths["edit.json"]}, title
-    )
+    results = {"trailer": outcome.trailer, "report": outcome.report, "edit list": outcome.edit}
+    runner.show_files("result", results, title)
+    return outcome
+
+
+def hand_over(
+    plan: EditList,
+    measured: Measured,
+    excluded: Mapping[str, str] | None,
+    rendered: Path,
+    out: Path,
+    times: Sequence[StepTime],
+    *,
+    given: Path | None = None,
+) -> Outcome:
+    """Lay down the trailer with its edit list, report and measurements; all four aside, as X.rejected.*, if it failed.
+
+    given: the edit list's own file, where the plan came from one: never written over.
+    """
+    final = out if measured.report.passed else out.with_name(f"{out.stem}.rejected.mp4")
+    edit, report, qc = (final.with_name(f"{final.stem}.{name}") for name in ("edit.json", "report.html", "qc.json"))
+    if given is None or not (edit.exists() and edit.samefile(given)):
+        deliver_text(edit_to_json(plan), edit)
+    deliver_text(quality_to_json(measured.report), qc)
+    deliver_text(draw_report(plan, measured.report, measured.thumbnails, final.name, excluded), report)
+    deliver_file(rendered, final)  # last: what has this name is whole in every part
     return Outcome(
         trailer=final,
-        edit=paths["edit.json"],
-        report=paths["report.html"],
-        qc=paths["qc.json"],
+        edit=edit,
+        report=report,
+        qc=qc,
         duration=float(plan.output.frames / plan.output.frame_rate),
         slots=len(plan.cuts),
         passed=measured.report.passed,
-        failures=failures,
+        failures=tuple(c.name for c in measured.report.checks if not c.passed),
         warnings=plan.warnings,
-        steps=tuple(runner.times),
+        steps=tuple(times),
     )
 
 
@@ -166,7 +184,9 @@ def shot_table(edit: EditList) -> list[dict[str, Any]]:
 
 def quality_table(report: QualityReport) -> list[dict[str, Any]]:
     """One row a check, for a table."""
-    return [{"check": c.name, "measured": _figure(c.value), "limit": c.limit, "passed": c.passed} for c in report.checks]
+    return [
+        {"check": c.name, "measured": _figure(c.value), "limit": c.limit, "passed": c.passed} for c in report.checks
+    ]
 
 
 def _figure(value: float | str) -> float | str:

