@@ -33,6 +33,28 @@ SEEK_BACK = (0.0, 2.0, 10.0, 60.0)  # s further back at each try, for containers
 LONGEST_GAP = 3600.0  # s of silence that a hole in the sound may stand for
 
 
+class _Resampler:
+    """An AudioResampler that bears a stream whose layout, rate or format changes in the middle (broadcasts do)."""
+
+    def __init__(self, *, layout: str, rate: int) -> None:
+        self._layout, self._rate = layout, rate
+        self._key: tuple[str, str, int] | None = None
+        self._inner: AudioResampler | None = None
+
+    def resample(self, frame: AudioFrame | None) -> list[AudioFrame]:
+        """Interleaved float frames; None flushes."""
+        done: list[AudioFrame] = []
+        key = None if frame is None else (frame.format.name, frame.layout.name, frame.sample_rate)
+        if self._inner is not None and key != self._key:
+            done = self._inner.resample(None)
+            self._inner = None
+        if frame is None:
+            return done
+        if self._inner is None:
+            self._inner, self._key = AudioResampler(format="flt", layout=self._layout, rate=self._rate), key
+        return [*done, *self._inner.resample(frame)]
+
+
 @dataclass(frozen=True, slots=True)
 class Picture:
     """One decoded picture: BGR (h, w, 3) at time seconds."""
@@ -70,7 +92,7 @@ def decode_film(film: Film, *, width: int, sample_rate: int, damage: Damage) -> 
         video.codec_context.options = {"skip_loop_filter": "all"}
         size = _fit(film.width, film.height, width)
         reformatter = VideoReformatter()
-        resampler = AudioResampler(format="flt", layout="mono", rate=sample_rate)
+        resampler = _Resampler(layout="mono", rate=sample_rate)
         last = -np.inf
         for frame in _frames(container, [video] if audio is None else [video, audio], damage):
             if isinstance(frame, AudioFrame):
@@ -102,7 +124,7 @@ def _frames(
             damage.packets += 1
 
 
-def _mono(frame: AudioFrame, resampler: AudioResampler) -> Iterator[Sound]:
+def _mono(frame: AudioFrame, resampler: _Resampler) -> Iterator[Sound]:
     if frame.time is None:
         return
     start = frame.time
@@ -230,8 +252,11 @@ def _sound_of_span(
 ) -> F32:
     samples = np.zeros((round(span.duration * sample_rate), channels), np.float32)
     assert stream.time_base is not None
-    container.seek(int(max(0.0, span.start - SOUND_LEAD) / stream.time_base), stream=stream, backward=True)
-    resampler = AudioResampler(format="flt", layout="mono" if channels == 1 else "stereo", rate=sample_rate)
+    try:
+        container.seek(int(max(0.0, span.start - SOUND_LEAD) / stream.time_base), stream=stream, backward=True)
+    except FFmpegError:  # a container that cannot seek there: from its beginning, which is slow and right
+        container.seek(0)
+    resampler = _Resampler(layout="mono" if channels == 1 else "stereo", rate=sample_rate)
     clock: float | None = None  # time of the next sample out of the resampler
     for frame in _frames(container, [stream], Damage()):
         if not isinstance(frame, AudioFrame) or frame.time is None:
@@ -267,7 +292,7 @@ def read_track(path: Path, *, sample_rate: int, channels: int = 1, longest: floa
         if not container.streams.audio:
             raise InputError(f"the track {path} holds no sound")
         stream = container.streams.audio[0]
-        resampler = AudioResampler(format="flt", layout="mono" if channels == 1 else "stereo", rate=sample_rate)
+        resampler = _Resampler(layout="mono" if channels == 1 else "stereo", rate=sample_rate)
         blocks: list[F32] = []
         total = 0
         for frame in _frames(container, [stream], Damage()):

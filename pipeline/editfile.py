@@ -126,7 +126,7 @@ def _edit_from_tree(tree: dict[str, Any]) -> EditList:
             height=_even(output["height"]),
             frame_rate=_positive(Fraction(output["frame_rate"])),
             frames=int(output["frames"]),
-            loudness_lufs=float(output["loudness_lufs"]),
+            loudness_lufs=_loudness(output["loudness_lufs"]),
         ),
         cuts=tuple(
             Cut(
@@ -184,6 +184,12 @@ def _even(value: Any) -> int:
     if size < 2 or size % 2 or size > 8192:
         raise ValueError(f"{value} is not an even picture size")
     return size
+
+
+def _loudness(value: Any) -> float:
+    if not -40 <= float(value) <= -8:
+        raise ValueError(f"{value} is not a loudness in LUFS between -40 and -8")
+    return float(value)
 
 
 def _positive(rate: Fraction) -> Fraction:

@@ -265,6 +265,15 @@ def _write_sound(container: Any, audio: AvAudioStream, sound: F32, start: int, e
     return max(start, end)
 
 
+@contextmanager
+def _open_clip(path: Path) -> Iterator[InputContainer]:
+    try:
+        with av.open(str(path.resolve()), options={"protocol_whitelist": "file"}) as clip:
+            yield clip
+    except FFmpegError as error:
+        raise MediaError(f"the clip {path} cannot be read ({_reason(error)}); run again") from error
+
+
 def join_clips(clips: Sequence[Path], frames: Sequence[int], frame_rate: Fraction, out: Path) -> None:
     """Join H.264 clips of one encoder setting without re-encoding, clip after clip, every frame at its own whole tick.
 
@@ -277,13 +286,13 @@ def join_clips(clips: Sequence[Path], frames: Sequence[int], frame_rate: Fractio
         header: bytes | None = None
         start = 0
         for path, count in zip(clips, frames, strict=True):
-            with av.open(str(path.resolve()), options={"protocol_whitelist": "file"}) as clip:
+            with _open_clip(path) as clip:
                 source = clip.streams.video[0]
                 if stream is None:
                     stream = joined.add_stream_from_template(source)
                     stream.time_base, header = tick, source.codec_context.extradata
                 if source.codec_context.extradata != header:
-                    raise MediaError(f"the clip {path} was encoded with other settings; remove it and run again")
+                    raise MediaError(f"the clip {path} was encoded with other settings; run again")
                 written = 0
                 for packet in clip.demux(source):
                     if packet.pts is None or packet.dts is None:  # the flush at the end
@@ -296,7 +305,7 @@ def join_clips(clips: Sequence[Path], frames: Sequence[int], frame_rate: Fractio
                     joined.mux(packet)
                     written += 1
             if written != count:
-                raise MediaError(f"the clip {path} holds {written} frames and not {count}; remove it and run again")
+                raise MediaError(f"the clip {path} holds {written} frames and not {count}; run again")
             start += count
 
 

@@ -63,7 +63,8 @@ def check_trailer(
     if seen.streams.audio_codec:
         patience = 60.0 + 10.0 * len(seen.times) / float(rate)
         loudness, peak = measure_loudness(find_ffmpeg(site.ffmpeg), ["-i", str(path.resolve())], patience)
-        target, limit = config.sound.loudness_lufs, config.sound.true_peak_dbtp
+        limit = config.sound.true_peak_dbtp
+        target = edit.output.loudness_lufs if edit is not None else config.sound.loudness_lufs
         checks.append(
             Check("loudness_lufs", abs(loudness - target) <= LOUDNESS_WITHIN, loudness, f"{target} ± {LOUDNESS_WITHIN}")
         )

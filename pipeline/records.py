@@ -388,6 +388,8 @@ class EditList:
             shot = self.shots[cut.shot]
             if cut.source.start < shot.start - SAME_TIME or cut.source.end > shot.end + SAME_TIME:
                 raise ValueError(f"cut {cut.slot} leaves its shot {cut.shot}")
+            if abs(cut.source.duration - cut.frames / self.output.frame_rate) > 1 / self.output.frame_rate:
+                raise ValueError(f"cut {cut.slot}: source_start to source_end does not last its {cut.frames} frames")
 
 
 @dataclass(frozen=True, slots=True)

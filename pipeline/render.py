@@ -33,7 +33,7 @@ from pipeline.workdir import finish_file, partial_path
 log = logging.getLogger("trailer")
 
 CARD_LEAST, CARD_MOST = 720, 8192  # px, shortest and longest side at which lettering is drawn
-RENDER_VERSION = 1  # of the clips: raise it when a clip shows something else for the same edit list
+RENDER_VERSION = 2  # of the clips: raise it when a clip shows something else for the same edit list
 AUDIO_BITRATE = "256k"
 MASTER_TRIES = 4  # of loudness and peak; each listens to what the last one made
 LOUDNESS_WITHIN = 0.3  # LU; half of what the contract allows
@@ -69,7 +69,9 @@ def render_trailer(
     config = parse_config(edit.config)
     film = find_film(edit)
     if fingerprint_file(check_readable(edit.music.path, "track")) != edit.music.fingerprint:
-        raise InputError(f"{edit.music.path} is not the track that the edit list was made from (its content has changed)")
+        raise InputError(
+            f"{edit.music.path} is not the track that the edit list was made from (its content has changed)"
+        )
     clips.mkdir(parents=True, exist_ok=True)
     pieces = edit.pieces
     paths = [clips / f"{_clip_key(piece, film, edit.output, config.video)}.mp4" for piece in pieces]
@@ -125,7 +127,9 @@ def _encode_piece(
         size, pixel_format, chunks = _raw_pictures(film, times)
     arguments = clip_job(partial, size, pixel_format, output, video, film, drawn=isinstance(piece, Card))
     try:
-        run_ffmpeg(program, arguments, chunks=chunks, timeout=JOB_SECONDS + JOB_FACTOR * seconds)
+        # where seeks fail a cut is decoded from the film's start, and ffmpeg waits for us
+        reach = 0.5 * (piece.source.end - film.start) if isinstance(piece, Cut) else 0.0
+        run_ffmpeg(program, arguments, chunks=chunks, timeout=JOB_SECONDS + JOB_FACTOR * seconds + reach)
         finish_file(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -156,11 +160,15 @@ def clip_job(
     if not drawn:
         for _ in range(film.rotation // 90):
             stream = stream.filter("transpose", "cclock")
+    tags = _colour_tags(film)
+    if not drawn and "colorspace" in tags:
+        # raw pictures arrive without a matrix: unsaid, ffmpeg would take BT.601 and convert what is BT.709 already
+        stream = stream.filter("setparams", colorspace=tags["colorspace"])
     in_range = "pc" if drawn or film.full_range else "tv"
     stream = stream.filter(
         "scale", output.width, output.height, flags="lanczos+accurate_rnd", in_range=in_range, out_range="tv"
     )
-    stream = stream.filter("setsar", "1").filter("format", "yuv420p")
+    stream = stream.filter("setsar", "1").filter("format", "yuv420p").filter("setparams", range="tv", **tags)
     job = stream.output(
         str(path),
         vcodec="libx264",
@@ -169,12 +177,11 @@ def clip_job(
         threads=1,
         color_range="tv",
         video_track_timescale=output.frame_rate.numerator,  # a frame is exactly rate.denominator ticks
-        **_colour_options(film),
     )
     return ["-protocol_whitelist", "file,pipe", "-v", "warning", *_without_program(job)]
 
 
-def _colour_options(film: Film) -> dict[str, str]:
+def _colour_tags(film: Film) -> dict[str, str]:
     named = {
         "color_primaries": COLOUR_NAMES["primaries"].get(film.primaries),
         "color_trc": COLOUR_NAMES["transfer"].get(film.transfer),
@@ -254,11 +261,16 @@ def _assemble(
     seconds = float(edit.output.frames / edit.output.frame_rate)
     patience = JOB_SECONDS + JOB_FACTOR * seconds
     try:
-        join_clips(clips, frames, edit.output.frame_rate, joined)
+        try:
+            join_clips(clips, frames, edit.output.frame_rate, joined)
+        except MediaError:
+            for clip in clips:  # the next run encodes them anew
+                clip.unlink(missing_ok=True)
+            raise
         mixed = make_mix(edit, film, sound)
         wave.write_bytes(np.ascontiguousarray(mixed, dtype="<f4").tobytes())
         measured = measure_loudness(program, ["-f", "f32le", "-ar", str(RATE), "-ac", "2", "-i", str(wave)], patience)
-        gain, ceiling = sound.loudness_lufs - measured[0], sound.true_peak_dbtp - PEAK_HEADROOM
+        gain, ceiling = edit.output.loudness_lufs - measured[0], sound.true_peak_dbtp - PEAK_HEADROOM
         if measured[0] < SILENT_LUFS:
             log.warning("the trailer is silent (%.1f LUFS): neither the music nor the film has sound", measured[0])
             gain = 0.0
@@ -266,10 +278,10 @@ def _assemble(
             run_ffmpeg(program, master_job(joined, wave, partial, gain, ceiling, edit), timeout=patience)
             loudness, peak = measure_loudness(program, ["-i", str(partial)], patience)
             if measured[0] < SILENT_LUFS or (
-                abs(loudness - sound.loudness_lufs) <= LOUDNESS_WITHIN and peak <= sound.true_peak_dbtp
+                abs(loudness - edit.output.loudness_lufs) <= LOUDNESS_WITHIN and peak <= sound.true_peak_dbtp
             ):
                 break
-            gain += sound.loudness_lufs - loudness
+            gain += edit.output.loudness_lufs - loudness
             ceiling -= max(0.0, peak - sound.true_peak_dbtp) + (0.1 if peak > sound.true_peak_dbtp else 0.0)
         finish_file(partial, out)
     finally:

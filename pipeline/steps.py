@@ -17,7 +17,7 @@ import numpy as np
 
 from pipeline import __version__
 from pipeline.analysis import analyse_film
-from pipeline.decode import read_track
+from pipeline.decode import choose_sound, read_track
 from pipeline.edit import Slots, choose_frame_rate, choose_size, lay_out, make_cards, plan_slots, usable_seconds
 from pipeline.editfile import edit_to_json
 from pipeline.features import encode_shots
@@ -51,10 +51,11 @@ VERSION: Mapping[str, int] = {
     "features": 1,
     "music": 1,
     "selection": 1,
-    "edit": 1,
+    "edit": 2,
     "render": RENDER_VERSION,
     "quality": 1,
 }
+HDR_TRANSFERS = frozenset({"16", "18"})  # PQ and HLG, as ITU-T H.273 numbers them
 MUSIC_RATE = 22050  # Hz that the music is listened to at
 LONGEST_TRACK = 900.0  # s of a track that are listened to
 LONGEST_TRAILER = 150.0  # s; studios' cap (field figures: mean 122.8 s), for a track that is longer
@@ -219,8 +220,12 @@ def make_edit(
         slots = slots_of(seen, cut, grid, config)[0]
         width, height = choose_size(seen.film, config.video)
         warnings = [*seen.warnings, *chosen.warnings]
-        if not film.audio:
+        if choose_sound(film.audio) is None:
             warnings.append("the film has no sound: the trailer has music only")
+        if film.transfer in HDR_TRANSFERS:
+            warnings.append("the film is HDR: its colours are not tone-mapped yet and will look flat")
+        if film.interlaced:
+            warnings.append("the film is interlaced: it is not deinterlaced yet, and motion will show combs")
         rate = slots.frame_rate
         return EditList(
             version=__version__,

@@ -83,8 +83,9 @@ class WorkDir:
     def _sweep(self) -> None:
         """Remove partial files that a killed run left behind."""
         for partial in self.folder.rglob("*.partial*"):
-            if time.time() - partial.stat().st_mtime > STALE_PARTIAL:
-                partial.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # another run on this film has just finished it
+                if time.time() - partial.stat().st_mtime > STALE_PARTIAL:
+                    partial.unlink(missing_ok=True)
 
     def reuse_or_make(
         self,

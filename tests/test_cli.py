@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -387,7 +388,9 @@ def test_what_the_gate_refuses_ends_with_1(
 
 
 def test_an_interrupt_ends_with_130_and_one_line(environment: None, film: Path, tmp_path: Path) -> None:
-    process = start("make", str(film), "--out", str(tmp_path / "t.mp4"), *FAST)
+    # a shell that runs the tests in the background hands down an ignored SIGINT
+    hears = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = start("make", str(film), "--out", str(tmp_path / "t.mp4"), *FAST, preexec_fn=hears)
     assert process.stderr is not None
     first = process.stderr.readline()  # in the midst of the work
     process.send_signal(signal.SIGINT)

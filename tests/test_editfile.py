@@ -26,7 +26,7 @@ EDIT = EditList(
     film=FilmReference(Path("/films/a 'b'.mkv"), "f" * 32, 596.4583333333334, Fraction(24000, 1001), 640, 360, 3601.4),
     output=Output(640, 360, Fraction(24000, 1001), 100, -14.0),
     cuts=(
-        Cut(0, 1, Span(10.010416666, 12.2), 0, 48, 0.93),
+        Cut(0, 1, Span(10.010416666, 12.012416666), 0, 48, 0.93),
         Cut(1, 0, Span(1.0, 1.5), 48, 12, 0.5, pinned=True),
     ),
     cards=(Card("THE END", 60, 40),),
@@ -86,6 +86,8 @@ def edited(path: str, value: Any) -> Any:
         ("cuts.0.shot", 9, "cannot be used"),
         ("cuts.0.shot", -1, "not the number of a shot"),
         ("cuts.0.source_end", 21.0, "leaves its shot"),
+        ("cuts.0.source_end", 11.0, "does not last its 48 frames"),
+        ("output.loudness_lufs", float("nan"), "not a loudness"),
         ("cuts.0.source_start", float("nan"), "not a time"),
         ("output.frame_rate", "24/0", "cannot be used"),
         ("output.frame_rate", "-24/1", "not a frame rate"),

@@ -113,8 +113,9 @@ def test_a_foreign_frame_is_caught(good: tuple[Path, EditList, Site]) -> None:
 
 def test_a_shot_used_twice_is_caught(good: tuple[Path, EditList, Site]) -> None:
     path, edit, site = good
-    cuts = list(edit.cuts)
-    cuts[1] = replace(cuts[1], shot=cuts[0].shot, source=Span(cuts[0].source.start, cuts[0].source.start + 0.2))
+    cuts = sorted(edit.cuts, key=lambda cut: cut.frames)
+    start, seconds = cuts[-1].source.start, cuts[0].source.duration
+    cuts[0] = replace(cuts[0], shot=cuts[-1].shot, source=Span(start, start + seconds))
     assert "shots_used_twice" in failed(path, replace(edit, cuts=tuple(cuts)), site)
 
 
