@@ -11,7 +11,7 @@ Lengths are (B,) integers, the TRUE numbers of shots and slots; rows beyond them
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -82,39 +82,107 @@ class RMSNorm(nn.Module):
         return (x32 * torch.rsqrt(x32.square().mean(-1, keepdim=True) + 1e-6) * self.weight.float()).to(x.dtype)
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the real tokens of a padded batch lie, once they are packed: sample after sample, film before trailer.
+
+    shots, slots: true lengths of each sample. token_rows (T,): rows of the flattened (B * S, D) batch that are real,
+    in packed order. slot_rows (sum of slots,): which packed tokens are slots. position_T (T,) float32: rotary position.
+    """
+
+    shots: tuple[int, ...]
+    slots: tuple[int, ...]
+    token_rows: Tensor
+    slot_rows: Tensor
+    position_T: Tensor
+
+    @property
+    def totals(self) -> tuple[int, ...]:
+        return tuple(i + j for i, j in zip(self.shots, self.slots, strict=True))
+
+
+def lay_out(
+    shots: Sequence[int], slots: Sequence[int], n_shots: int, n_slots: int, positions: str, device: torch.device
+) -> Layout:
+    """The layout of a batch padded to n_shots and n_slots. Built on the host: a GPU is not waited for."""
+    tokens, slot_rows, position = [], [], []
+    first = 0
+    for number, (i, j) in enumerate(zip(shots, slots, strict=True)):
+        row = number * (n_shots + n_slots)
+        tokens += [np.arange(row, row + i), np.arange(row + n_shots, row + n_shots + j)]
+        slot_rows.append(np.arange(first + i, first + i + j))
+        first += i + j
+        place = np.arange(j, dtype=np.float32)
+        if positions == "true":
+            place += np.float32(i)
+        elif positions == "stretch":
+            place = (place + np.float32(0.5)) * np.float32(i) / np.float32(j)
+        position += [np.arange(i, dtype=np.float32), place]
+    return Layout(
+        tuple(shots),
+        tuple(slots),
+        torch.from_numpy(np.concatenate(tokens)).to(device, non_blocking=True),
+        torch.from_numpy(np.concatenate(slot_rows)).to(device, non_blocking=True),
+        torch.from_numpy(np.concatenate(position)).to(device, non_blocking=True),
+    )
+
+
+def attend(
+    query_QHK: Tensor, key_THK: Tensor, value_THK: Tensor, layout: Layout, *, slots_only: bool, causal_trailer: bool
+) -> Tensor:
+    """Attention within each sample of a packed batch, (Q, H, K). Padding does not exist here, so it costs nothing.
+
+    slots_only: the queries are the slots, else all tokens. Three ways to the same numbers: one call where all samples
+    are alike, a variable-length flash kernel on a GPU in half precision, else one call a sample.
+    """
+    lengths = layout.slots if slots_only else layout.totals
+    alike = len(set(layout.shots)) == len(set(layout.slots)) == 1
+    if alike and not causal_trailer:
+        q, k, v = (
+            x.reshape(len(layout.shots), -1, *x.shape[1:]).transpose(1, 2) for x in (query_QHK, key_THK, value_THK)
+        )
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1)
+    if not causal_trailer and query_QHK.is_cuda and query_QHK.dtype in (torch.bfloat16, torch.float16):
+        from torch.nn.attention.varlen import varlen_attn
+
+        edges_q, edges_k = (
+            torch.tensor(np.cumsum((0, *n)), dtype=torch.int32, device=query_QHK.device)
+            for n in (lengths, layout.totals)
+        )
+        made = varlen_attn(query_QHK, key_THK, value_THK, edges_q, edges_k, max(lengths), max(layout.totals))
+        return cast(Tensor, made)
+    parts = []
+    queries = torch.split(query_QHK, list(lengths))
+    keys, values = (torch.split(x, list(layout.totals)) for x in (key_THK, value_THK))
+    for query, key, value, n_shots in zip(queries, keys, values, layout.shots, strict=True):
+        seen = None
+        if causal_trailer:
+            place = torch.arange(len(key), device=key.device)
+            seen = ((place[None] <= place[:, None]) | (place[None] < n_shots))[-len(query) :]
+        q, k, v = (x.transpose(0, 1)[None] for x in (query, key, value))
+        parts.append(F.scaled_dot_product_attention(q, k, v, attn_mask=seen)[0].transpose(0, 1))
+    return torch.cat(parts)
+
+
+def rotate(x_THK: Tensor, cos_TK: Tensor, sin_TK: Tensor, pairing: str) -> Tensor:
+    """Rotary positions: turn each pair of dimensions by its angle; cos and sin are (T, K / 2), float32."""
+    x, cos, sin = x_THK.float(), cos_TK.unsqueeze(1), sin_TK.unsqueeze(1)
+    if pairing == "half":
+        a, b = x.chunk(2, dim=-1)
+        turned = torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+    else:
+        a, b = x[..., 0::2], x[..., 1::2]
+        turned = torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1).flatten(-2)
+    return turned.to(x_THK.dtype)
+
+
 class Attention(nn.Module):
-    """Multi-head attention with rotary positions on queries and keys (eq 10, plus the output projection)."""
+    """Weights of multi-head attention (eq 10, plus the output projection)."""
 
     def __init__(self, config: SSMPConfig) -> None:
         super().__init__()
         dim = config.feature_dim
-        self.heads = config.heads
-        self.pairing = config.pairing
         self.q, self.k, self.v, self.out = (nn.Linear(dim, dim, bias=False) for _ in range(4))
-
-    def forward(self, x_BSD: Tensor, angles_BSK: Tensor | None, seen: Tensor | None, first: int) -> Tensor:
-        """Attend from rows first.. of x_BSD to all of them. seen: broadcast to (B, H, rows, S), True = may be seen."""
-        query = self._split(self.q(x_BSD[:, first:]))
-        key, value = self._split(self.k(x_BSD)), self._split(self.v(x_BSD))
-        if angles_BSK is not None:
-            query, key = self._rotate(query, angles_BSK[:, first:]), self._rotate(key, angles_BSK)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
-        out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
-        return out
-
-    def _split(self, x: Tensor) -> Tensor:
-        return x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)  # (B, H, S, K)
-
-    def _rotate(self, x_BHSK: Tensor, angles_BSK: Tensor) -> Tensor:
-        x = x_BHSK.float()
-        cos, sin = angles_BSK.cos().unsqueeze(1), angles_BSK.sin().unsqueeze(1)
-        if self.pairing == "half":
-            a, b = x.chunk(2, dim=-1)
-            turned = torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
-        else:
-            a, b = x[..., 0::2], x[..., 1::2]
-            turned = torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1).flatten(-2)
-        return turned.to(x_BHSK.dtype)
 
 
 class FeedForward(nn.Module):
@@ -131,18 +199,41 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """h' = h + MSA(RMSNorm(h)); h = h' + FFN(RMSNorm(h')) (eq 9)."""
+    """h' = h + MSA(RMSNorm(h)); h = h' + FFN(RMSNorm(h')) (eq 9), on packed tokens.
+
+    What is done token by token stands in two functions, `before` and `after` the attention, so that both can be compiled.
+    """
 
     def __init__(self, config: SSMPConfig) -> None:
         super().__init__()
+        self.heads, self.pairing, self.causal_trailer = config.heads, config.pairing, config.causal_trailer
         self.attention_norm = RMSNorm(config.feature_dim)
         self.attention = Attention(config)
         self.ffn_norm = RMSNorm(config.feature_dim)
         self.ffn = FeedForward(config)
+        self.before: Callable[..., tuple[Tensor, Tensor, Tensor]] = self._before
+        self.after: Callable[[Tensor, Tensor], Tensor] = self._after
 
-    def forward(self, x_BSD: Tensor, angles_BSK: Tensor | None, seen: Tensor | None, first: int) -> Tensor:
-        """Rows first.. of the next hidden state; the rows before are read but not computed."""
-        x = x_BSD[:, first:] + self.attention(self.attention_norm(x_BSD), angles_BSK, seen, first)
+    def forward(self, x_TD: Tensor, turns: tuple[Tensor, Tensor] | None, layout: Layout, *, slots_only: bool) -> Tensor:
+        """The next hidden state of all tokens, or of the slots alone."""
+        query, key, value = self.before(x_TD, turns)
+        if slots_only:
+            x_TD, query = x_TD[layout.slot_rows], query[layout.slot_rows]
+        mixed = attend(query, key, value, layout, slots_only=slots_only, causal_trailer=self.causal_trailer)
+        return self.after(x_TD, mixed)
+
+    def _before(self, x_TD: Tensor, turns: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+        normed = self.attention_norm(x_TD)
+        attention = self.attention
+        query, key, value = (
+            w(normed).reshape(len(x_TD), self.heads, -1) for w in (attention.q, attention.k, attention.v)
+        )
+        if turns is not None:
+            query, key = rotate(query, *turns, self.pairing), rotate(key, *turns, self.pairing)
+        return query, key, value
+
+    def _after(self, x_TD: Tensor, mixed_THK: Tensor) -> Tensor:
+        x = x_TD + self.attention.out(mixed_THK.flatten(1))
         y: Tensor = x + self.ffn(self.ffn_norm(x))
         return y
 
@@ -176,7 +267,9 @@ class SSMP(nn.Module):
         Logits of padded slots are numbers without meaning.
         """
         cosines = self.cosines(movie_BID, trailer_BJD, hidden_BJ, movie_lengths, trailer_lengths)
-        padded = torch.arange(movie_BID.shape[1], device=movie_BID.device) >= movie_lengths[:, None]
+        padded = (
+            torch.arange(movie_BID.shape[1], device=movie_BID.device) >= movie_lengths.to(movie_BID.device)[:, None]
+        )
         return (cosines * self.scale()).masked_fill(padded[:, None], float("-inf"))
 
     def scale(self) -> Tensor:
@@ -195,17 +288,20 @@ class SSMP(nn.Module):
     def encode(
         self, movie_BID: Tensor, trailer_BJD: Tensor, hidden_BJ: Tensor, movie_lengths: Tensor, trailer_lengths: Tensor
     ) -> Tensor:
-        """Output states of the slots, (B, J, D). The last layer computes only these rows: exact, a fifth cheaper."""
+        """Output states of the slots, (B, J, D), zero on padding. The last layer computes only these: a fifth cheaper."""
         n_shots, n_slots = movie_BID.shape[1], trailer_BJD.shape[1]
-        x = self.join(movie_BID, trailer_BJD, hidden_BJ)
-        angles = self._angles(movie_lengths, trailer_lengths, n_shots, n_slots)
-        seen = self._seen(movie_lengths, trailer_lengths, n_shots, n_slots)
+        device = movie_BID.device
+        lengths = movie_lengths.tolist(), trailer_lengths.tolist()  # no waiting where the lengths lie on the host
+        layout = lay_out(*lengths, n_shots, n_slots, self.config.positions, device)
+        x_TD = self.join(movie_BID, trailer_BJD, hidden_BJ).flatten(0, 1)[layout.token_rows]
+        turns = self._turns(layout.position_T)
         for number, block in enumerate(self.layers):
-            last = number == len(self.layers) - 1
-            first = n_shots if last else 0
-            rows = seen[..., first:, :] if seen is not None and seen.shape[-2] > 1 else seen
-            x = block(x, angles, rows, first)
-        return x
+            x_TD = block(x_TD, turns, layout, slots_only=number == len(self.layers) - 1)
+        if all(j == n_slots for j in layout.slots):
+            return x_TD.reshape(-1, n_slots, x_TD.shape[1])
+        slot = np.concatenate([b * n_slots + np.arange(j) for b, j in enumerate(layout.slots)])
+        out = x_TD.new_zeros(len(layout.slots) * n_slots, x_TD.shape[1])
+        return out.index_copy(0, torch.from_numpy(slot).to(device), x_TD).reshape(-1, n_slots, x_TD.shape[1])
 
     def join(self, movie_BID: Tensor, trailer_BJD: Tensor, hidden_BJ: Tensor) -> Tensor:
         """The input sequence [M ; V^t], (B, S, D): hidden slots are the mask token."""
@@ -213,53 +309,40 @@ class SSMP(nn.Module):
         x = torch.cat((movie_BID, slots), dim=1)
         return F.normalize(x, dim=-1) * math.sqrt(x.shape[-1]) if self.config.in_scale == "sqrtD" else x
 
-    def _angles(self, movie_lengths: Tensor, trailer_lengths: Tensor, n_shots: int, n_slots: int) -> Tensor | None:
-        """Rotary angles (B, S, K / 2) in float32, from the true lengths: bf16 has 643 values for 2,076 positions."""
+    def _turns(self, position_T: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Cosines and sines of the rotary angles, (T, K / 2), float32: bf16 has 643 values for 2,076 positions."""
         if self.config.positions == "none":
             return None
-        device = movie_lengths.device
-        shot = torch.arange(n_shots, device=device, dtype=torch.float32).expand(len(movie_lengths), -1)
-        slot = torch.arange(n_slots, device=device, dtype=torch.float32).expand(len(movie_lengths), -1)
-        if self.config.positions == "true":
-            slot = slot + movie_lengths[:, None]
-        elif self.config.positions == "stretch":
-            slot = (slot + 0.5) * movie_lengths[:, None] / trailer_lengths[:, None]
         half = self.config.feature_dim // self.config.heads // 2
-        rates = 10000.0 ** (-torch.arange(half, device=device, dtype=torch.float32) / half)
-        return torch.cat((shot, slot), dim=1)[..., None] * rates
+        rates = 10000.0 ** (-torch.arange(half, device=position_T.device, dtype=torch.float32) / half)
+        angles = position_T[:, None] * rates
+        return angles.cos(), angles.sin()
 
-    def _seen(self, movie_lengths: Tensor, trailer_lengths: Tensor, n_shots: int, n_slots: int) -> Tensor | None:
-        """Which positions may be looked at, True = yes: (B, 1, 1, S), (B, 1, S, S) for a causal trailer, None = all."""
-        device = movie_lengths.device
-        real = torch.cat(
-            (
-                torch.arange(n_shots, device=device) < movie_lengths[:, None],
-                torch.arange(n_slots, device=device) < trailer_lengths[:, None],
-            ),
-            dim=1,
-        )[:, None, None]
-        if self.config.causal_trailer:
-            place = torch.arange(n_shots + n_slots, device=device)
-            return real & ((place[None] <= place[:, None]) | (place[None] < n_shots))
-        return None if bool(real.all()) else real  # without a mask the fast kernels apply
+    def compile_blocks(self) -> None:
+        """Fuse what is done token by token (norms, rotations, activations). Pays on a GPU; lengths may change freely."""
+        for layer in self.layers:
+            block = cast(Block, layer)
+            block.before = torch.compile(block._before, dynamic=True)
+            block.after = torch.compile(block._after, dynamic=True)
 
 
 def predict_slots(
-    model: SSMP, film_ID: NDArray[np.float32], *, scale: float | None = None
+    model: SSMP, film_ID: NDArray[np.float32], *, scale: float | None = None, bfloat16: bool = False
 ) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
     """The `predict` that generate() wants, for one film: assignment (J,), -1 open -> probabilities (J, I).
 
     film_ID: features of the film's shots, unit rows. scale: softmax at this scale, not the trained one (section 2).
+    bfloat16: matrix products in half precision; norms, rotations, cosines and softmax stay in float32.
     Runs where the model's weights are, in evaluation mode; same weights and film, same numbers.
     """
     device = model.log_scale.device
     film = torch.from_numpy(np.ascontiguousarray(film_ID, dtype=np.float32)).to(device)
-    n_shots = torch.tensor([len(film_ID)], device=device)
+    n_shots = torch.tensor([len(film_ID)])
 
     def predict(assignment: NDArray[np.int64]) -> NDArray[np.float64]:
         chosen = torch.from_numpy(np.asarray(assignment, dtype=np.int64)).to(device)
-        n_slots = torch.tensor([len(chosen)], device=device)
-        with torch.inference_mode():
+        n_slots = torch.tensor([len(chosen)])
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
             model.eval()
             cosines = model.cosines(film[None], film[chosen.clamp(min=0)][None], (chosen < 0)[None], n_shots, n_slots)
             logits = cosines[0].double() * (float(model.scale()) if scale is None else scale)
