@@ -164,6 +164,14 @@ def attend(
     return torch.cat(parts)
 
 
+def turn_angles(position_T: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of the rotary angles, (T, K / 2), float32: bf16 has 643 values for 2,076 positions."""
+    half = head_dim // 2
+    rates = 10000.0 ** (-torch.arange(half, device=position_T.device, dtype=torch.float32) / half)
+    angles = position_T[:, None] * rates
+    return angles.cos(), angles.sin()
+
+
 def rotate(x_THK: Tensor, cos_TK: Tensor, sin_TK: Tensor, pairing: str) -> Tensor:
     """Rotary positions: turn each pair of dimensions by its angle; cos and sin are (T, K / 2), float32."""
     x, cos, sin = x_THK.float(), cos_TK.unsqueeze(1), sin_TK.unsqueeze(1)
@@ -238,6 +246,19 @@ class Block(nn.Module):
         return y
 
 
+def init_weights(module: nn.Module, writes: int) -> None:
+    """Draw a network's matrices at birth. writes: how many layers add to its residual stream; those weights are smaller."""
+    for name, parameter in module.named_parameters():
+        if parameter.ndim == 2:
+            std = INIT_GAIN / math.sqrt(parameter.shape[1])
+            adds = name.endswith("out.weight")  # to the residual stream: smaller, as in GPT-2
+            nn.init.normal_(parameter, std=std / math.sqrt(writes) if adds else std)
+    with torch.no_grad():  # **choice**: keys are born equal to queries, so that like finds like from the first step
+        for part in module.modules():
+            if isinstance(part, Attention):
+                part.k.weight.copy_(part.q.weight)
+
+
 class SSMP(nn.Module):
     """The network. Untrained at birth: seed torch before making one to get the same weights again."""
 
@@ -248,15 +269,7 @@ class SSMP(nn.Module):
         start = 0.0 if config.literal else math.log(config.initial_scale)
         self.log_scale = nn.Parameter(torch.tensor(start), requires_grad=not config.literal)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))
-        for name, parameter in self.named_parameters():
-            if parameter.ndim == 2:
-                std = INIT_GAIN / math.sqrt(parameter.shape[1])
-                writes = name.endswith("out.weight")  # to the residual stream: smaller, as in GPT-2
-                nn.init.normal_(parameter, std=std / math.sqrt(2 * config.layers) if writes else std)
-        with torch.no_grad():  # **choice**: keys are born equal to queries, so that like finds like from the first step
-            for layer in self.layers:
-                attention = cast(Block, layer).attention
-                attention.k.weight.copy_(attention.q.weight)
+        init_weights(self, 2 * config.layers)
 
     def forward(
         self, movie_BID: Tensor, trailer_BJD: Tensor, hidden_BJ: Tensor, movie_lengths: Tensor, trailer_lengths: Tensor
@@ -310,13 +323,9 @@ class SSMP(nn.Module):
         return F.normalize(x, dim=-1) * math.sqrt(x.shape[-1]) if self.config.in_scale == "sqrtD" else x
 
     def _turns(self, position_T: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Cosines and sines of the rotary angles, (T, K / 2), float32: bf16 has 643 values for 2,076 positions."""
         if self.config.positions == "none":
             return None
-        half = self.config.feature_dim // self.config.heads // 2
-        rates = 10000.0 ** (-torch.arange(half, device=position_T.device, dtype=torch.float32) / half)
-        angles = position_T[:, None] * rates
-        return angles.cos(), angles.sin()
+        return turn_angles(position_T, self.config.feature_dim // self.config.heads)
 
     def compile_blocks(self) -> None:
         """Fuse what is done token by token (norms, rotations, activations). Pays on a GPU; lengths may change freely."""
