@@ -216,6 +216,40 @@ def check(
 
 
 @app.command()
+def align(
+    film: FilmArgument,
+    trailers: Annotated[list[Path], typer.Argument(metavar="TRAILER", help="A trailer of this film; again for more.")],
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="Folder of training data to add the film and its trailers to."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="The film's name there. [default: from its file]")
+    ] = None,
+    config: ConfigOption = None,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say which film shot each trailer shot came from. With --data, make training data of it.
+
+    Shots are compared by their pictures: similarity is at most 1, margin says by how much the best film shot beats the
+    second (near 0 where the film has look-alikes). Doubtful shots (similarity below 0.73) are probably not of the film:
+    title cards, logos, what was shot for the trailer. --data writes DIR/NAME.npy for the film and DIR/NAME-1.npy ... for
+    its trailers, as `trailer train` reads them, and overwrites nothing. Black and doubtful shots are left out there, and
+    counted; each row is the film's own features of the shot that was found.
+    """
+    from flows.aligning import align_film, describe_alignment, tell_alignment
+    from pipeline.runner import LocalRunner
+    from pipeline.settings import Site, load_config
+
+    settings = load_config(config, assignments or [])
+    with Display() as display:
+        runner = LocalRunner(display.say, display.bar)
+        aligned = align_film(film, trailers, settings, Site(), runner, data=data, name=name)
+    _finish(tell_alignment(aligned) if as_json else describe_alignment(aligned))
+
+
+@app.command()
 def train(
     data: Annotated[
         Path,

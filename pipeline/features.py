@@ -32,7 +32,7 @@ def _content(analysis: Analysis, span: Span) -> ShotContent:
         inside = np.array([np.argmin(np.abs(analysis.sample_times - middle))])
     if len(inside) > MOST_PICTURES:
         inside = inside[np.linspace(0, len(inside) - 1, MOST_PICTURES).round().astype(np.int64)]
-    pictures = [_crop(picture, analysis) for picture in read_samples(analysis, inside)]
+    pictures = [crop_bars(picture, analysis) for picture in read_samples(analysis, inside)]
     first, last = np.searchsorted(analysis.times, [span.start, span.end])
     windows = slice(
         max(0, round((span.start - analysis.sound_start) / analysis.sound_step)),
@@ -41,7 +41,7 @@ def _content(analysis: Analysis, span: Span) -> ShotContent:
     return ShotContent(pictures, analysis.scores[first + 1 : last], analysis.sound[windows])
 
 
-def _crop(picture: U8, analysis: Analysis) -> U8:
+def crop_bars(picture: U8, analysis: Analysis) -> U8:
     """Without the black bars: they would make all shots of a film alike."""
     left, top, right, bottom = (float(bar) for bar in analysis.letterbox)
     height, width = picture.shape[:2]

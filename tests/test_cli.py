@@ -113,6 +113,7 @@ def test_help_names_every_command_and_shows_examples(trailer: Command) -> None:
         "render",
         "report",
         "check",
+        "align",
         "train",
         "simulate",
         "config",
@@ -212,6 +213,9 @@ def test_an_unusable_request_is_one_line_and_2(trailer: Command, film: Path, tmp
         "missing.edit.json": ["report", tmp_path / "missing.edit.json", "--out", "x.html"],
         "x.mp4": ["check", "x.mp4"],
         "must end in .safetensors": ["train", tmp_path, "--out", "c.ckpt"],
+        "copy.mp4 is the film itself": ["align", film, copy],
+        "no such film": ["align", film, tmp_path / "missing.mp4"],
+        "say which with --data": ["align", film, "x.mp4", "--name", "x"],
         "no trailers in": ["train", tmp_path, "--out", "c.safetensors"],
         "no such folder": ["train", tmp_path / "missing", "--out", "c.safetensors"],
         "no Prefect server is configured": ["serve"],
@@ -353,6 +357,14 @@ def test_every_command_that_looks(
     assert rendered.code == 0
     assert json.loads(rendered.out)["passed"] is True
     assert copy.with_name("copy.edit.json").read_bytes() == edit.read_bytes()
+
+    told = json.loads(trailer("align", film, done, "--data", tmp_path / "data", "--json").out)
+    assert list(told) == ["film", "trailers", "data"]
+    assert told["data"] == [str(tmp_path / "data" / name) for name in ("A_small_film.npy", "A_small_film-1.npy")]
+    table = trailer("align", film, done)
+    assert table.code == 0
+    assert table.out.startswith(f"{done}\nshot  start-end  ")
+    assert f"analysis of {done.name}: reused" in table.err
 
     page = tmp_path / "page.html"
     assert trailer("report", edit, "--out", page).code == 0
