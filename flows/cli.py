@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
 
-from flows.display import Display, WarningLines, print_error
+from flows import model_commands
+from flows.display import DONE, INTERRUPTED, SHORT, UNUSABLE, Display, WarningLines, finish, print_error
+from flows.options import (
+    ConfigOption,
+    EditArgument,
+    FilmArgument,
+    JsonOption,
+    LengthOption,
+    OutOption,
+    SeedOption,
+    SetOption,
+)
 from pipeline import __version__
 from pipeline.errors import TrailerError
 
-DONE, SHORT, UNUSABLE, INTERRUPTED = 0, 1, 2, 130  # exit codes
 # what a full, closed or failing disk can raise anywhere: the user's to mend, not a bug
 DISK_FAULTS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENAMETOOLONG}
@@ -43,29 +52,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-FilmArgument = Annotated[Path, typer.Argument(metavar="FILM", help="The film file.")]
-EditArgument = Annotated[Path, typer.Argument(metavar="EDIT", help="An edit list, X.edit.json.")]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else there.")
-]
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option("--config", metavar="F", help="Settings as TOML; `trailer config` prints all of them."),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="A.B=V", help="One setting, such as selection.max_rounds=8; again for more."),
-]
-LengthOption = Annotated[
-    float | None,
-    typer.Option("--length", metavar="SEC", help="Length in seconds, 5 to 600. [default: the music's]"),
-]
-SeedOption = Annotated[
-    int | None,
-    typer.Option("--seed", metavar="N", help="Seed of every random choice. [default: 0]"),
-]
-OutOption = Annotated[Path, typer.Option("--out", metavar="F", help="Where to write it.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -120,7 +106,7 @@ def make(
     settings = load_config(config, gather_settings(title, length, seed, assignments or []))
     with Display() as display:
         outcome = make_one(film, settings, music=music, out=out, prefect=prefect, say=display.say, bar=display.bar)
-    _finish(summarise(outcome) if as_json else describe(outcome), passed=outcome.passed)
+    finish(summarise(outcome) if as_json else describe(outcome), passed=outcome.passed)
 
 
 @app.command()
@@ -135,7 +121,7 @@ def shots(
     settings = load_config(config, assignments or [])
     with Display() as display:
         told = tell_shots(look_at_shots(film, settings, Site(), LocalRunner(display.say, display.bar)))
-    _finish(told if as_json else draw_table(told["shots"]))
+    finish(told if as_json else draw_table(told["shots"]))
 
 
 @app.command()
@@ -157,7 +143,7 @@ def music(
         told = tell_music(look_at_music(track, settings, Site(), LocalRunner(display.say, display.bar)))
     tempo = f"{told['tempo']} beats a minute" if told["tempo"] else "no steady beat"
     head = f"{told['duration']:.1f} s, {len(told['segments'])} segments, {told['beats']} beats, {tempo}"
-    _finish(told if as_json else f"{head}\n{draw_table(told['segments'])}")
+    finish(told if as_json else f"{head}\n{draw_table(told['segments'])}")
 
 
 @app.command()
@@ -170,7 +156,7 @@ def render(edit: EditArgument, out: OutOption, as_json: JsonOption = False) -> N
 
     with Display() as display:
         outcome = render_edit(edit, out, Site(), LocalRunner(display.say, display.bar))
-    _finish(summarise(outcome) if as_json else describe(outcome), passed=outcome.passed)
+    finish(summarise(outcome) if as_json else describe(outcome), passed=outcome.passed)
 
 
 @app.command()
@@ -189,7 +175,7 @@ def report(
 
     with Display() as display:
         report_edit(edit, out, trailer, Site(), LocalRunner(display.say, display.bar))
-    _finish(str(out))
+    finish(str(out))
 
 
 @app.command()
@@ -212,7 +198,7 @@ def check(
         {**row, "measured": f"{row['measured']:g}"} if isinstance(row["measured"], float) else row
         for row in told["checks"]
     ]
-    _finish(told if as_json else f"{draw_table(rows)}\n{verdict}", passed=told["passed"])
+    finish(told if as_json else f"{draw_table(rows)}\n{verdict}", passed=told["passed"])
 
 
 @app.command()
@@ -246,73 +232,13 @@ def align(
     with Display() as display:
         runner = LocalRunner(display.say, display.bar)
         aligned = align_film(film, trailers, settings, Site(), runner, data=data, name=name)
-    _finish(tell_alignment(aligned) if as_json else describe_alignment(aligned))
+    finish(tell_alignment(aligned) if as_json else describe_alignment(aligned))
 
 
-@app.command()
-def train(
-    data: Annotated[
-        Path,
-        typer.Argument(metavar="DATA", help="Folder with FILM.npy and FILM-1.npy ... (CMTD layout)."),
-    ],
-    out: Annotated[Path, typer.Option("--out", metavar="CKPT", help="The checkpoint, .safetensors.")],
-    steps: Annotated[
-        int, typer.Option("--steps", metavar="N", min=1, help="Training steps of 5 trailers each (small: 16).")
-    ] = 5000,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of every random choice.")] = 0,
-    preset: Annotated[str, typer.Option("--preset", help="Size of the model: small, paper or paper-5.")] = "small",
-    encoder: Annotated[
-        str, typer.Option("--encoder", metavar="NAME", help="What made the features; the checkpoint reads no other.")
-    ] = "descriptor",
-    start: Annotated[
-        Path | None, typer.Option("--start", metavar="CKPT", help="Begin with this checkpoint's weights.")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where the same command was interrupted.")] = False,
-) -> None:
-    """Train the model that chooses and orders shots. Use it with `--set selection.checkpoint=CKPT`."""
-    from flows.training import train_checkpoint
-    from pipeline.settings import Site
-
-    command = f"trailer train {data.name} --steps {steps} --seed {seed} --preset {preset} --encoder {encoder}"
-    command += f" --start {start.name}" if start else ""
-    with Display() as display:
-        made = train_checkpoint(
-            data, out, Site(), steps=steps, seed=seed, preset=preset, encoder=encoder, start=start,
-            resume=resume, command=command, say=display.say, bar=display.bar,
-        )  # fmt: skip
-    score = f"{100 * made.held_out:.1f} % of hidden slots as the editor filled them"
-    _finish(f"{made.checkpoint}\n  best of {made.steps} steps: {made.best_step}; {score}")
-
-
-@app.command()
-def simulate(
-    out: Annotated[Path, typer.Option("--out", metavar="DATA", help="Folder to write; empty or new.")],
-    films: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="[FILM]...", help="Films to vary; without any, films are invented."),
-    ] = None,
-    count: Annotated[int, typer.Option("--films", metavar="N", min=2, help="Films to write.")] = 200,
-    trailers: Annotated[int, typer.Option("--trailers", metavar="N", min=1, help="Trailers of each film.")] = 2,
-    excerpts: Annotated[
-        float, typer.Option("--excerpts", min=0, max=1, help="Share of trailers that are runs of consecutive shots.")
-    ] = 0.0,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of every random choice.")] = 0,
-    config: ConfigOption = None,
-    assignments: SetOption = None,
-) -> None:
-    """Write training data. Films are varied from the named ones, and cut by a simulated editor."""
-    from flows.training import simulate_data
-    from pipeline.runner import LocalRunner
-    from pipeline.settings import Site, load_config
-
-    settings = load_config(config, assignments or [])
-    with Display() as display:
-        runner = LocalRunner(display.say, display.bar)
-        simulate_data(
-            films or [], out, settings, Site(), runner,
-            count=count, trailers=trailers, excerpts=excerpts, seed=seed,
-        )  # fmt: skip
-    _finish(f"{out}\n  {count} films, {count * trailers} trailers")
+app.command(epilog=model_commands.TRAIN_EXAMPLES)(model_commands.train)
+app.command(epilog=model_commands.EVALUATE_EXAMPLES)(model_commands.evaluate)
+app.command(epilog=model_commands.ABLATE_EXAMPLES)(model_commands.ablate)
+app.command()(model_commands.simulate)
 
 
 @app.command("config")
@@ -331,7 +257,7 @@ def doctor(as_json: JsonOption = False) -> None:
     from pipeline.settings import Site
 
     found = examine(Site())
-    _finish(found if as_json else describe(found), passed=not found["problems"])
+    finish(found if as_json else describe(found), passed=not found["problems"])
 
 
 @app.command()
@@ -358,7 +284,7 @@ def demo(
             bar=display.bar,
         )
     told = {"film": str(film), **summarise(outcome)}
-    _finish(told if as_json else f"{film}\n{describe(outcome)}", passed=outcome.passed)
+    finish(told if as_json else f"{film}\n{describe(outcome)}", passed=outcome.passed)
 
 
 @app.command()
@@ -376,18 +302,6 @@ def serve(
     from flows.serve import serve_trailer
 
     serve_trailer(film, cron, typer.echo)
-
-
-def _finish(result: dict[str, Any] | str, *, passed: bool = True) -> None:
-    """Print the result, and end with 1 where it is short of the mark."""
-    if isinstance(result, dict):
-        from flows.looking import finite
-
-        result = json.dumps(finite(result), indent=1)
-    sys.stdout.write(f"{result}\n")
-    sys.stdout.flush()
-    if not passed:
-        raise typer.Exit(SHORT)
 
 
 def run(arguments: list[str]) -> int:

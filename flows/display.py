@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import typer
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+DONE, SHORT, UNUSABLE, INTERRUPTED = 0, 1, 2, 130  # exit codes
 LINE_SECONDS = 10.0  # between two lines of one step, at most about that
 LINE_SHARE, LINE_LEAST = 0.10, 2.0  # or when a tenth more is done, but not within 2 s
 
@@ -82,3 +86,15 @@ def print_error(text: str) -> None:
     """A line on standard error as it is now: a running bar puts a stream of its own there."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
+
+
+def finish(result: dict[str, Any] | str, *, passed: bool = True) -> None:
+    """Print the result, and end with 1 where it is short of the mark."""
+    if isinstance(result, dict):
+        from flows.looking import finite
+
+        result = json.dumps(finite(result), indent=1)
+    sys.stdout.write(f"{result}\n")
+    sys.stdout.flush()
+    if not passed:
+        raise typer.Exit(SHORT)

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
-    from models.ssmp.model import SSMPConfig
+    from models.ssmp.checkpoint import Config
+    from models.ssmp.data import Sample
     from models.ssmp.simulate import FilmShots
-    from models.ssmp.train import Step
+    from models.ssmp.train import Recipe, Step
     from pipeline.runner import LocalRunner
     from pipeline.settings import Site, TrailerConfig
 
 # what differs from the published recipe (learning rate 1e-4, 5 trailers a step), by preset: a small model learns faster
 RECIPES: dict[str, dict[str, Any]] = {"small": {"lr": 3e-3, "batch_size": 16}}
+DEFAULT_STEPS = 5000
+HELD_OUT = 0.1  # share of the films kept for measuring where no list names them
+SAVES = 20  # at least so many in a training, and one every 500 steps
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A checkpoint and how well it does. held_out: share of hidden slots of held-out films filled as the editor did."""
+    """A checkpoint and how well it does. held_out: accuracy on held-out trailers, 0..1."""
 
     checkpoint: Path
     steps: int
@@ -31,17 +35,100 @@ class Trained:
     held_out: float
 
 
-def choose_model(preset: str, width: int) -> SSMPConfig:
-    """small: as bundled, its layers in proportion to the features. paper: as published; paper-5: the supplement's best."""
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Trailers to learn from and trailers to measure on; no film is in both."""
+
+    learning: Sequence[Sample]
+    held_out: Sequence[Sample]
+
+    @property
+    def width(self) -> int:
+        return int(self.learning[0].movie_ID.shape[1])
+
+
+def load_split(data: Path, *, seed: int, exclude: Sequence[Path] = (), held_out: Sequence[Path] = ()) -> Split:
+    """The trailers of a folder. exclude: lists of films or trailers never to be seen; held_out: lists to measure on.
+
+    Without the latter a tenth of the films, drawn by the seed. A film that is listed is listed with all of its trailers.
+    """
+    import numpy as np
+
+    from models.ssmp.data import choose_samples, load_samples, read_lists, split_by_film
+
+    samples = load_samples(data)
+    if exclude:
+        hidden = {sample.film for sample in choose_samples(samples, read_lists(exclude))}
+        samples = [sample for sample in samples if sample.film not in hidden]
+    if held_out:
+        testing = choose_samples(samples, read_lists(held_out))
+        kept = {sample.film for sample in testing}
+        learning = [sample for sample in samples if sample.film not in kept]
+    elif len({sample.film for sample in samples}) < 2:
+        raise InputError(f"training needs at least two films, one of them held out: {data} has too few")
+    else:
+        learning, testing = split_by_film(samples, HELD_OUT, np.random.default_rng(seed))
+    if not learning or not testing:
+        raise InputError(
+            f"the lists leave {len(learning)} trailers of {data} to learn from and {len(testing)} to measure on"
+        )
+    return Split(learning, testing)
+
+
+def choose_model(preset: str, width: int, *, kind: str = "ssmp", layers: int | None = None) -> Config:
+    """small: as bundled, its layers in proportion to the features. paper: as published; paper-5: the supplement's best.
+
+    kind: ssmp, or a baseline (tgt, ranker) of the same width, feed-forward width, heads and depth; TGT's depth is shared by
+    its encoder and its decoder. layers: in place of the preset's.
+    """
+    from models.ssmp.checkpoint import KINDS, config_class
     from models.ssmp.model import PRESETS
 
     if preset not in PRESETS:
         raise InputError(f"no preset {preset!r}: one of {', '.join(PRESETS)}")
+    if kind not in KINDS:
+        raise InputError(f"no kind of model {kind!r}: one of {', '.join(KINDS)}")
     try:
         hidden = 2 * width if preset == "small" else PRESETS[preset].ffn_dim
-        return replace(PRESETS[preset], feature_dim=width, ffn_dim=hidden)
+        config = replace(PRESETS[preset], feature_dim=width, ffn_dim=hidden, layers=layers or PRESETS[preset].layers)
+        if kind == "ssmp":
+            return config
+        if kind == "tgt":
+            config = replace(config, layers=max(config.layers // 2, 1))
+        wanted = config_class(kind)
+        return wanted(
+            **{field.name: getattr(config, field.name) for field in fields(wanted) if hasattr(config, field.name)}
+        )
     except ValueError as error:
         raise InputError(f"features of width {width} fit no model: {error}") from error
+
+
+def check_words(schedule: str | None, loss: str | None) -> None:
+    """Refuse a schedule or a loss that does not exist."""
+    from models.ssmp.masking import ScheduleName
+    from models.ssmp.objective import Loss
+
+    for what, word, known in (("schedule", schedule, get_args(ScheduleName)), ("loss", loss, get_args(Loss))):
+        if word is not None and word not in known:
+            raise InputError(f"no {what} {word!r}: one of {', '.join(known)}")
+
+
+def choose_recipe(preset: str, split: Split, device: str, values: Mapping[str, Any], *, epochs: float | None) -> Recipe:
+    """The preset's recipe with what was asked for. values: fields of Recipe, None = not asked for."""
+    from models.ssmp.train import Recipe
+
+    asked = {name: value for name, value in values.items() if value is not None}
+    chosen = {
+        "steps": DEFAULT_STEPS,
+        "precision": "bfloat16" if device.startswith("cuda") else "float32",
+        **RECIPES.get(preset, {}),
+        **asked,
+    }
+    recipe = Recipe(**chosen)
+    if epochs is not None:
+        an_epoch = max(len(split.learning) // min(recipe.batch_size, len(split.learning)), 1)
+        recipe = replace(recipe, steps=max(round(epochs * an_epoch), 1))
+    return recipe
 
 
 def train_checkpoint(
@@ -49,26 +136,34 @@ def train_checkpoint(
     out: Path,
     site: Site,
     *,
-    steps: int,
-    seed: int,
+    values: Mapping[str, Any],
+    epochs: float | None,
     preset: str,
+    kind: str,
+    layers: int | None,
     encoder: str,
+    exclude: Sequence[Path],
+    held_out: Sequence[Path],
     start: Path | None,
     resume: bool,
+    tensorboard: bool,
     command: str,
     say: Callable[[str], None],
     bar: Callable[[str, float], None],
 ) -> Trained:
     """Train on DATA and leave the best checkpoint at out, its .json beside it; the work lies in out's .training folder."""
     from models.encoders import load_encoder
-    from models.ssmp.data import load_samples
+    from models.ssmp.ranks import join_ranks, leave_ranks
     from models.ssmp.train import train
     from pipeline.steps import choose_device
     from pipeline.workdir import deliver_file
 
     if out.suffix != ".safetensors":
         raise InputError(f"--out {out} must end in .safetensors")
-    width = load_samples(data)[0].movie_ID.shape[1]
+    folder = out.with_suffix(".training")
+    if (folder / "state.json").exists() and not resume:
+        raise InputError(f"{folder} holds an earlier training: --resume goes on with it; remove it to begin anew")
+    split = load_split(data, seed=values["seed"], exclude=exclude, held_out=held_out)
     with suppress(ValueError):  # features made elsewhere: the name is only written down
         encoder = load_encoder(encoder).name
 
@@ -76,27 +171,36 @@ def train_checkpoint(
         bar("training", step.step / step.steps)
         if step.held_out is not None:
             say(
-                f"step {step.step} of {step.steps}: loss {step.loss:.3f}, held-out accuracy {100 * step.held_out:.1f} %"
+                f"step {step.step} of {step.steps}: loss {step.loss:.3f}, mask rate {step.rate:.2f}, "
+                f"held-out accuracy {100 * step.held_out:.1f} %"
             )
 
-    result = train(
-        data,
-        out.with_suffix(".training"),
-        choose_model(preset, width),
-        steps=steps,
-        seed=seed,
-        device=choose_device(site),
-        encoder=encoder,
-        command=command,
-        progress=watch,
-        start=start,
-        resume=resume,
-        **RECIPES.get(preset, {}),
-    )
-    deliver_file(result.best, out)
-    deliver_file(result.best.with_suffix(".json"), out.with_suffix(".json"))
-    scores = list(result.evaluation.masked_accuracy.values())
-    return Trained(out, result.steps, result.best_step, sum(scores) / len(scores))
+    ranks, device = join_ranks(choose_device(site))
+    try:
+        recipe = choose_recipe(preset, split, device, values, epochs=epochs)
+        result = train(
+            split.learning,
+            split.held_out,
+            folder,
+            choose_model(preset, split.width, kind=kind, layers=layers),
+            recipe,
+            device=device,
+            ranks=ranks,
+            encoder=encoder,
+            data=data.name,
+            command=command,
+            save_every=max(min(500, recipe.steps // SAVES), 1),
+            resume=resume,
+            start=start,
+            tensorboard=tensorboard,
+            progress=watch,
+        )
+        if ranks.rank == 0:
+            deliver_file(result.best, out)
+            deliver_file(result.best.with_suffix(".json"), out.with_suffix(".json"))
+    finally:
+        leave_ranks(ranks)
+    return Trained(out, result.steps, result.best_step, result.held_out)
 
 
 def simulate_data(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from flows.cli import run
+from flows.display import WarningLines
 from pipeline.settings import Site
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
@@ -42,3 +45,41 @@ def no_error_logs(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     yield
     errors = [r.getMessage() for r in caplog.get_records("call") if r.levelno >= logging.ERROR and r.name == "trailer"]
     assert not errors
+
+
+@dataclass(frozen=True)
+class Answer:
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Answer]
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A work folder of this test's own, no server, and no way to start one by accident."""
+    for name in [name for name in os.environ if name.startswith(("PREFECT_", "TRAILER_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("TRAILER_WORK_DIR", str(tmp_path / "work"))
+    monkeypatch.setenv("TRAILER_DEVICE", "cpu")
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    monkeypatch.setenv("PREFECT_SERVER_EPHEMERAL_ENABLED", "false")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def trailer(environment: None, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
+    """Runs a command in this process, as main() does."""
+    handler = WarningLines(logging.WARNING)
+    logging.getLogger("trailer").addHandler(handler)
+
+    def answer(*arguments: str | Path) -> Answer:
+        capsys.readouterr()
+        code = run([str(a) for a in arguments])
+        streams = capsys.readouterr()
+        return Answer(code, streams.out, streams.err)
+
+    yield answer
+    logging.getLogger("trailer").removeHandler(handler)

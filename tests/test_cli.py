@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -20,58 +19,18 @@ import numpy as np
 import pytest
 
 from flows import server
-from flows.cli import run
 from flows.config_text import config_to_toml
-from flows.display import Display, WarningLines
+from flows.display import Display
 from flows.looking import draw_table, finite, tell_music
 from flows.making import gather_settings
-from flows.training import choose_model
-from pipeline.errors import InputError
 from pipeline.records import Segments, Span, Track
 from pipeline.settings import TrailerConfig, load_config
+from tests.conftest import Command
 from tests.synthetic import barcode_film
 
 ROOT = Path(__file__).resolve().parents[1]
 # small and quick: what is tested here is the door, not the trailer
 FAST = ["--length", "6", "--set", "video.preset=ultrafast", "--set", "edit.card_seconds=1"]
-
-
-@dataclass(frozen=True)
-class Answer:
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Answer]
-
-
-@pytest.fixture
-def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A work folder of this test's own, no server, and no way to start one by accident."""
-    for name in [name for name in os.environ if name.startswith(("PREFECT_", "TRAILER_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("TRAILER_WORK_DIR", str(tmp_path / "work"))
-    monkeypatch.setenv("TRAILER_DEVICE", "cpu")
-    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
-    monkeypatch.setenv("PREFECT_SERVER_EPHEMERAL_ENABLED", "false")
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def trailer(environment: None, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
-    """Runs a command in this process, as main() does."""
-    handler = WarningLines(logging.WARNING)
-    logging.getLogger("trailer").addHandler(handler)
-
-    def answer(*arguments: str | Path) -> Answer:
-        capsys.readouterr()
-        code = run([str(a) for a in arguments])
-        streams = capsys.readouterr()
-        return Answer(code, streams.out, streams.err)
-
-    yield answer
-    logging.getLogger("trailer").removeHandler(handler)
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +175,7 @@ def test_an_unusable_request_is_one_line_and_2(trailer: Command, film: Path, tmp
         "copy.mp4 is the film itself": ["align", film, copy],
         "no such film": ["align", film, tmp_path / "missing.mp4"],
         "say which with --data": ["align", film, "x.mp4", "--name", "x"],
-        "no trailers in": ["train", tmp_path, "--out", "c.safetensors"],
+        "no features in": ["train", tmp_path, "--out", "c.safetensors"],
         "no such folder": ["train", tmp_path / "missing", "--out", "c.safetensors"],
         "no Prefect server is configured": ["serve"],
     }
@@ -421,27 +380,6 @@ def test_the_reader_of_the_output_may_leave(environment: None) -> None:
     assert "Traceback" not in process.stderr.read()
     process.wait(timeout=30)
     process.stderr.close()
-
-
-def test_training_data_and_training(trailer: Command, tmp_path: Path) -> None:
-    data, checkpoint = tmp_path / "data", tmp_path / "c.safetensors"
-    written = trailer("simulate", "--out", data, "--films", "3", "--trailers", "1", "--seed", "2")
-    assert written.code == 0, written.err
-    assert sorted(path.name for path in data.iterdir()) == ["1-1.npy", "1.npy", "2-1.npy", "2.npy", "3-1.npy", "3.npy"]
-    assert "must not mix" in trailer("simulate", "--out", data, "--films", "2").err
-    trained = trailer("train", data, "--out", checkpoint, "--steps", "3", "--seed", "1")
-    assert trained.code == 0, trained.err
-    assert str(checkpoint) in trained.out
-    assert json.loads(checkpoint.with_suffix(".json").read_text())["encoder"] == "descriptor@1"
-
-
-def test_presets() -> None:
-    assert (choose_model("small", 128).layers, choose_model("paper-5", 1024).layers) == (4, 5)
-    assert choose_model("paper", 1024).ffn_dim == 2048
-    with pytest.raises(InputError, match="no preset"):
-        choose_model("huge", 128)
-    with pytest.raises(InputError, match="width 3"):
-        choose_model("small", 3)
 
 
 # settings

@@ -47,6 +47,8 @@ class RankerConfig:
 class Ranker(nn.Module):
     """The network. Untrained at birth: seed torch before making one to get the same weights again."""
 
+    row = "ranker"  # its name in a table
+
     def __init__(self, config: RankerConfig) -> None:
         super().__init__()
         self.config = config
@@ -69,24 +71,40 @@ class Ranker(nn.Module):
         real_BI = mark_real(movie_lengths, movie_BID.shape[1], movie_BID.device)
         return select_BI.masked_fill(~real_BI, float("-inf")), place_BI
 
+    def measure(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(loss, accuracy), scalars. Loss: selection_loss + ranking_loss. Accuracy: the share of the J shots of a film with
+        the best select that are in its trailer, over all slots of the batch."""
+        select_BI, place_BI = self.score(batch.movie_BID, batch.movie_lengths)
+        device = select_BI.device
+        n_shots, n_slots = select_BI.shape[1], batch.labels_BJ.shape[1]
+        real_BI = mark_real(batch.movie_lengths, n_shots, device)
+        real_BJ = mark_real(batch.trailer_lengths, n_slots, device)
+        chosen_BI = torch.zeros_like(real_BI)
+        sample_BJ = torch.arange(len(real_BJ), device=device)[:, None].expand_as(real_BJ)
+        chosen_BI[sample_BJ[real_BJ], batch.labels_BJ[real_BJ]] = True
+        loss = selection_loss(select_BI, chosen_BI, real_BI) + ranking_loss(
+            place_BI.gather(1, batch.labels_BJ), real_BJ
+        )
+        with torch.no_grad():
+            best_BI = select_BI.argsort(dim=1, descending=True, stable=True)
+            kept_BI = torch.arange(n_shots, device=device) < batch.trailer_lengths.to(device)[:, None]
+            accuracy = (chosen_BI.gather(1, best_BI) & kept_BI).sum() / real_BJ.sum()
+        return loss, accuracy
 
-def objective(model: Ranker, batch: Batch) -> tuple[Tensor, Tensor]:
-    """(loss, accuracy), scalars. Loss: selection_loss + ranking_loss. Accuracy: the share of the J shots of a film with
-    the best select that are in its trailer, over all slots of the batch."""
-    select_BI, place_BI = model.score(batch.movie_BID, batch.movie_lengths)
-    device = select_BI.device
-    n_shots, n_slots = select_BI.shape[1], batch.labels_BJ.shape[1]
-    real_BI = mark_real(batch.movie_lengths, n_shots, device)
-    real_BJ = mark_real(batch.trailer_lengths, n_slots, device)
-    chosen_BI = torch.zeros_like(real_BI)
-    sample_BJ = torch.arange(len(real_BJ), device=device)[:, None].expand_as(real_BJ)
-    chosen_BI[sample_BJ[real_BJ], batch.labels_BJ[real_BJ]] = True
-    loss = selection_loss(select_BI, chosen_BI, real_BI) + ranking_loss(place_BI.gather(1, batch.labels_BJ), real_BJ)
-    with torch.no_grad():
-        best_BI = select_BI.argsort(dim=1, descending=True, stable=True)
-        kept_BI = torch.arange(n_shots, device=device) < batch.trailer_lengths.to(device)[:, None]
-        accuracy = (chosen_BI.gather(1, best_BI) & kept_BI).sum() / real_BJ.sum()
-    return loss, accuracy
+    def fill(self, film_ID: NDArray[np.float32], n_slots: int) -> NDArray[np.int64]:
+        """The trailer of a film, (J,) int64: the J shots with the best select (ties: lowest), in the order of their places.
+
+        Runs where the model's weights are, in evaluation mode; same weights and film, same shots. Raises NoSolutionError
+        where the film has fewer shots than slots.
+        """
+        check_slots(len(film_ID), n_slots)
+        film_1ID = torch.from_numpy(np.ascontiguousarray(film_ID, dtype=np.float32)).to(self.select.weight.device)[None]
+        self.eval()
+        with torch.inference_mode():
+            select_I, place_I = (x[0].cpu().numpy() for x in self.score(film_1ID, torch.tensor([len(film_ID)])))
+        chosen = np.sort(np.argsort(-select_I, kind="stable")[:n_slots])
+        shots: NDArray[np.int64] = chosen[np.argsort(place_I[chosen], kind="stable")]
+        return shots
 
 
 def selection_loss(select_BI: Tensor, chosen_BI: Tensor, real_BI: Tensor) -> Tensor:
@@ -104,19 +122,3 @@ def ranking_loss(place_BJ: Tensor, real_BJ: Tensor) -> Tensor:
     pair_BJJ = (real_BJ[:, None] & real_BJ[:, :, None]).triu(1)  # [j, k]: k after j
     ahead_BJJ = place_BJ[:, None] - place_BJ[:, :, None]
     return F.softplus(-ahead_BJJ[pair_BJJ]).sum() / pair_BJJ.sum().clamp(min=1)
-
-
-def fill(model: Ranker, film_ID: NDArray[np.float32], n_slots: int) -> NDArray[np.int64]:
-    """The trailer of a film, (J,) int64: the J shots with the best select (ties: lowest), in the order of their places.
-
-    Runs where the model's weights are, in evaluation mode; same weights and film, same shots. Raises NoSolutionError
-    where the film has fewer shots than slots.
-    """
-    check_slots(len(film_ID), n_slots)
-    film_1ID = torch.from_numpy(np.ascontiguousarray(film_ID, dtype=np.float32)).to(model.select.weight.device)[None]
-    model.eval()
-    with torch.inference_mode():
-        select_I, place_I = (x[0].cpu().numpy() for x in model.score(film_1ID, torch.tensor([len(film_ID)])))
-    chosen = np.sort(np.argsort(-select_I, kind="stable")[:n_slots])
-    shots: NDArray[np.int64] = chosen[np.argsort(place_I[chosen], kind="stable")]
-    return shots

@@ -130,6 +130,8 @@ class TGT(nn.Module):
     the film can depend on where a shot stands.
     """
 
+    row = "tgt"  # its name in a table
+
     def __init__(self, config: TGTConfig) -> None:
         super().__init__()
         self.config = config
@@ -186,30 +188,28 @@ class TGT(nn.Module):
     def _turns(self, position_T: Tensor) -> Pair:
         return turn_angles(position_T.float(), self.config.feature_dim // self.config.heads)
 
+    def measure(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(loss, accuracy), scalars, by teacher forcing over all real slots: cross-entropy, and the share of best shots that
+        are the true ones."""
+        logits_BJI = self(batch.movie_BID, batch.trailer_BJD, batch.movie_lengths, batch.trailer_lengths)
+        real_BJ = mark_real(batch.trailer_lengths, logits_BJI.shape[1], logits_BJI.device)
+        logits, labels = logits_BJI[real_BJ], batch.labels_BJ[real_BJ]
+        return F.cross_entropy(logits, labels), (logits.detach().argmax(-1) == labels).float().mean()
 
-def objective(model: TGT, batch: Batch) -> tuple[Tensor, Tensor]:
-    """(loss, accuracy), scalars, by teacher forcing over all real slots: cross-entropy, and the share of best shots that
-    are the true ones."""
-    logits_BJI = model(batch.movie_BID, batch.trailer_BJD, batch.movie_lengths, batch.trailer_lengths)
-    real_BJ = mark_real(batch.trailer_lengths, logits_BJI.shape[1], logits_BJI.device)
-    logits, labels = logits_BJI[real_BJ], batch.labels_BJ[real_BJ]
-    return F.cross_entropy(logits, labels), (logits.detach().argmax(-1) == labels).float().mean()
+    def fill(self, film_ID: NDArray[np.float32], n_slots: int) -> NDArray[np.int64]:
+        """The trailer that the model writes for a film, (J,) int64: slot by slot the best shot that is not used yet.
 
-
-def fill(model: TGT, film_ID: NDArray[np.float32], n_slots: int) -> NDArray[np.int64]:
-    """The trailer that the model writes for a film, (J,) int64: slot by slot the best shot that is not used yet.
-
-    Runs where the model's weights are, in evaluation mode; same weights and film, same shots. Raises NoSolutionError
-    where the film has fewer shots than slots.
-    """
-    check_slots(len(film_ID), n_slots)
-    film_1ID = torch.from_numpy(np.ascontiguousarray(film_ID, dtype=np.float32)).to(model.log_scale.device)[None]
-    shots: list[int] = []
-    model.eval()
-    with torch.inference_mode():
-        film = model.read(film_1ID, torch.tensor([len(film_ID)]))
-        for _ in range(n_slots):
-            logits_I = model.score(film_1ID[:, shots], film)[0, -1]
-            logits_I[shots] = float("-inf")
-            shots.append(int(logits_I.argmax()))
-    return np.array(shots, np.int64)
+        Runs where the model's weights are, in evaluation mode; same weights and film, same shots. Raises NoSolutionError
+        where the film has fewer shots than slots.
+        """
+        check_slots(len(film_ID), n_slots)
+        film_1ID = torch.from_numpy(np.ascontiguousarray(film_ID, dtype=np.float32)).to(self.log_scale.device)[None]
+        shots: list[int] = []
+        self.eval()
+        with torch.inference_mode():
+            film = self.read(film_1ID, torch.tensor([len(film_ID)]))
+            for _ in range(n_slots):
+                logits_I = self.score(film_1ID[:, shots], film)[0, -1]
+                logits_I[shots] = float("-inf")
+                shots.append(int(logits_I.argmax()))
+        return np.array(shots, np.int64)

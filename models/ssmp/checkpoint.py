@@ -11,7 +11,7 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, cast, get_origin, get_type_hints
 
 import torch
 from safetensors import SafetensorError
@@ -22,7 +22,14 @@ from torch import Tensor
 from models.ssmp.model import SSMP, SSMPConfig
 from pipeline.errors import InputError
 
-Record = TypeVar("Record", SSMPConfig, "Card")
+if TYPE_CHECKING:
+    from models.baselines.ranker import Ranker, RankerConfig
+    from models.baselines.tgt import TGT, TGTConfig
+
+Model: TypeAlias = "SSMP | TGT | Ranker"
+Config: TypeAlias = "SSMPConfig | TGTConfig | RankerConfig"
+Record = TypeVar("Record")
+KINDS = ("ssmp", "tgt", "ranker")
 SCHEMA = 1  # of the JSON: raised when a reader of today could not use it
 
 
@@ -37,16 +44,55 @@ class Card:
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Loaded:
     """A loaded model. encoder: whose features it reads, such as "descriptor@1". sha256: of the weights file, hex."""
 
-    model: SSMP
+    model: Model
     encoder: str
     card: Card
     sha256: str
 
 
-def save_checkpoint(path: Path, model: SSMP, *, encoder: str, card: Card) -> str:
+@dataclass(frozen=True, slots=True)
+class Checkpoint(Loaded):
+    """A loaded SSMP."""
+
+    model: SSMP
+
+
+def config_class(kind: str) -> type[Config]:
+    """What describes a model of that kind."""
+    match kind:
+        case "ssmp":
+            return SSMPConfig
+        case "tgt":
+            from models.baselines.tgt import TGTConfig
+
+            return TGTConfig
+        case "ranker":
+            from models.baselines.ranker import RankerConfig
+
+            return RankerConfig
+        case _:
+            raise ValueError(f"no kind of model {kind!r}: one of {', '.join(KINDS)}")
+
+
+def kind_of(config: Config) -> str:
+    """The kind of model that this describes."""
+    return next(kind for kind in KINDS if type(config) is config_class(kind))
+
+
+def build_model(config: Config) -> Model:
+    """An untrained model of this description."""
+    if isinstance(config, SSMPConfig):
+        return SSMP(config)
+    from models.baselines.ranker import Ranker
+    from models.baselines.tgt import TGT, TGTConfig
+
+    return TGT(config) if isinstance(config, TGTConfig) else Ranker(config)
+
+
+def save_checkpoint(path: Path, model: Model, *, encoder: str, card: Card) -> str:
     """Write path (NAME.safetensors) and NAME.json beside it; each appears whole or not at all. Returns the SHA-256.
 
     Same weights, same bytes. The weights come first: between the two writes the old JSON does not match and is refused.
@@ -55,6 +101,7 @@ def save_checkpoint(path: Path, model: SSMP, *, encoder: str, card: Card) -> str
     digest = write_tensors(path, {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()})
     about = {
         "schema": SCHEMA,
+        "kind": kind_of(model.config),
         "config": asdict(model.config),
         "encoder": encoder,
         "card": asdict(card),
@@ -65,6 +112,14 @@ def save_checkpoint(path: Path, model: SSMP, *, encoder: str, card: Card) -> str
 
 
 def load_checkpoint(path: Path, *, encoder: str | None = None, device: str = "cpu") -> Checkpoint:
+    """load_model for an SSMP: a baseline's checkpoint is refused."""
+    loaded = load_model(path, encoder=encoder, device=device)
+    if not isinstance(loaded.model, SSMP):
+        raise InputError(f"checkpoint {path} is a baseline ({kind_of(loaded.model.config)}), not an SSMP")
+    return Checkpoint(loaded.model, loaded.encoder, loaded.card, loaded.sha256)
+
+
+def load_model(path: Path, *, encoder: str | None = None, device: str = "cpu") -> Loaded:
     """Read and verify a checkpoint: JSON, SHA-256, names, shapes, finite weights. The model is in evaluation mode.
 
     encoder: the features that will be shown to it; a checkpoint of another encoder is refused.
@@ -76,7 +131,8 @@ def load_checkpoint(path: Path, *, encoder: str | None = None, device: str = "cp
     try:
         if about["schema"] != SCHEMA:
             raise InputError(f"checkpoint {about_path} has schema {about['schema']!r}, this version reads {SCHEMA}")
-        config = _typed(SSMPConfig, about["config"])
+        kind = config_class(cast(str, about.get("kind", "ssmp")))  # the first checkpoints did not say
+        config: Config = _typed(kind, about["config"])
         card = _typed(Card, about["card"])
         made_for, digest = about["encoder"], about["sha256"]
         if not isinstance(made_for, str) or not isinstance(digest, str):
@@ -90,13 +146,14 @@ def load_checkpoint(path: Path, *, encoder: str | None = None, device: str = "cp
         raise InputError(f"checkpoint {path} is not this model: {len(tensors)} tensors for {config.layers} layers")
     try:
         with torch.device("meta"):  # shapes only: a foreign description cannot make us allocate
-            model = SSMP(config)
+            model = build_model(config)
     except (RuntimeError, TypeError, OverflowError) as error:
         raise InputError(f"checkpoint {path} describes an impossible model: {config}") from error
     _compare(path, tensors, model.state_dict())
     model.load_state_dict(tensors, assign=True)
-    model.log_scale.requires_grad_(not config.literal)
-    return Checkpoint(model.to(device).eval(), made_for, card, digest)
+    if isinstance(model, SSMP):
+        model.log_scale.requires_grad_(not model.config.literal)
+    return Loaded(model.to(device).eval(), made_for, card, digest)
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> str:

@@ -1,14 +1,16 @@
-"""Read films and their trailers as shot features, in the layout of the public CMTD data set.
+"""Read films and their trailers as shot features, in the layouts of the public CMTD and MMSC data sets.
 
-A folder holds FILM.npy (I, D), the film's shots in order, and FILM-1.npy, FILM-2.npy ... (J, D), its trailers' shots.
+One folder with FILM.npy (I, D), the film's shots in order, and FILM-1.npy, FILM-2.npy ... (J, D), its trailers' shots; or
+two, X_movie_shot_embs with FILM.npy and X_trailer_shot_embs with FILM.npy or FILM-1.npy.
 I film shots, J trailer shots (slots), D feature width, B batch.
 """
 
 from __future__ import annotations
 
+import csv
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +18,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from pipeline.errors import InputError
 
 ROUNDING = 1e-12  # equal rows may differ by this after a matrix product: still a tie
 TRAILER_NAME = re.compile(r"(?P<film>.+)-(?P<number>\d+)")
+MOVIES, TRAILERS = "movie_shot_embs", "trailer_shot_embs"  # how the two folders' names end
+YEAR = re.compile(r"\b(?:19|20)\d\d\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +45,24 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Samples padded with zeros to the longest film and trailer. labels_BJ is 0 on padding, lengths are true."""
+    """Samples padded with zeros to the longest film and trailer. labels_BJ is 0 on padding.
+
+    Lengths are true, and stay on the host: whoever needs them to lay out a GPU's work must not wait for the GPU.
+    """
 
     movie_BID: Tensor
     trailer_BJD: Tensor
     labels_BJ: Tensor
     movie_lengths: Tensor
     trailer_lengths: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a film beside its features: for tables by period and by genre."""
+
+    year: int | None
+    genres: tuple[str, ...]
 
 
 def load_samples(folder: Path) -> list[Sample]:
@@ -56,24 +72,98 @@ def load_samples(folder: Path) -> list[Sample]:
     Raises InputError, naming the file, for one that is missing, truncated, not (rows, D) numbers, not finite, or of
     another width than the rest, and for a folder without trailers. Nothing is unpickled.
     """
+    films: dict[Path, NDArray[np.float32]] = {}
+    samples: list[Sample] = []
+    for film, trailer in find_pairs(folder):
+        if film not in films:
+            films[film] = read_features(film)
+        movie_ID, trailer_JD = films[film], read_features(trailer)
+        width = samples[0].movie_ID.shape[1] if samples else movie_ID.shape[1]
+        for path, array in ((film, movie_ID), (trailer, trailer_JD)):
+            if array.shape[1] != width:
+                raise InputError(f"{path} has features of width {array.shape[1]}, the others {width}")
+        samples.append(Sample(trailer.stem, film.stem, movie_ID, trailer_JD, align_shots(trailer_JD, movie_ID)))
+    return samples
+
+
+def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
+    """(film's file, trailer's file) for every trailer of the folder, sorted by the trailer's name.
+
+    A-1 is a trailer of A, unless A-1-1 is there too: then A-1 is a film. Raises InputError where there are none.
+    """
     if not folder.is_dir():
         raise InputError(f"no such folder of features: {folder}")
-    stems = sorted(path.stem for path in folder.glob("*.npy"))
-    pairs = [(stem, match["film"]) for stem in stems if (match := TRAILER_NAME.fullmatch(stem))]
+    movies, trailers = folder, folder
+    if not any(folder.glob("*.npy")):
+        ends = {end: sorted(path for path in folder.glob(f"*{end}") if path.is_dir()) for end in (MOVIES, TRAILERS)}
+        if any(len(found) != 1 for found in ends.values()):
+            raise InputError(
+                f"no features in {folder}: expected FILM.npy and FILM-1.npy, or one folder *{MOVIES} and one *{TRAILERS}"
+            )
+        movies, trailers = ends[MOVIES][0], ends[TRAILERS][0]
+    stems = {path.stem for path in trailers.glob("*.npy")}
+    named = {stem: match["film"] for stem in stems if (match := TRAILER_NAME.fullmatch(stem))}
+    if movies == trailers:
+        pairs = {stem: film for stem, film in named.items() if stem not in named.values()}
+    else:  # every file is a trailer; one of a film's own name is its only one
+        known = {path.stem for path in movies.glob("*.npy")}
+        pairs = {stem: stem if stem in known else named.get(stem, stem) for stem in stems}
     if not pairs:
         raise InputError(f"no trailers in {folder}: expected FILM.npy and FILM-1.npy")
-    films: dict[str, NDArray[np.float32]] = {}
-    samples: list[Sample] = []
-    for stem, film in pairs:
-        if film not in films:
-            films[film] = read_features(folder / f"{film}.npy")
-        movie, trailer = films[film], read_features(folder / f"{stem}.npy")
-        width = samples[0].movie_ID.shape[1] if samples else movie.shape[1]
-        for name, array in ((film, movie), (stem, trailer)):
-            if array.shape[1] != width:
-                raise InputError(f"{folder / name}.npy has features of width {array.shape[1]}, the others {width}")
-        samples.append(Sample(stem, film, movie, trailer, align_shots(trailer, movie)))
-    return samples
+    return [(movies / f"{film}.npy", trailers / f"{stem}.npy") for stem, film in sorted(pairs.items())]
+
+
+def choose_samples(samples: Sequence[Sample], names: Collection[str]) -> list[Sample]:
+    """The samples whose trailer or film is named, in their order. Raises InputError for a name that none has."""
+    unknown = sorted(set(names) - {s.name for s in samples} - {s.film for s in samples})
+    if unknown:
+        raise InputError(f"the list names {len(unknown)} that the data does not have: {', '.join(unknown[:5])}")
+    return [sample for sample in samples if sample.name in names or sample.film in names]
+
+
+def read_lists(paths: Iterable[Path]) -> set[str]:
+    """Names of films or trailers, one a line; blank lines and what follows a # are left out. InputError if unreadable."""
+    names: set[str] = set()
+    for path in paths:
+        lines = _read_text(path).splitlines()
+        found = {name for line in lines if (name := line.partition("#")[0].strip().removesuffix(".npy"))}
+        if not found:
+            raise InputError(f"no names in the list {path}: one film or trailer a line, such as 12 or 12-1")
+        names |= found
+    return names
+
+
+def read_facts(path: Path) -> dict[str, Facts]:
+    """Film -> year and genres, from a CSV file.
+
+    Either with a header that has the column film, and year and genres (separated by |) where known; or, as the index of
+    the public set, without one: title, film. A title's last number that can be a year is the year.
+    Raises InputError, naming the line, for what cannot be read.
+    """
+    rows = [row for row in csv.reader(_read_text(path).splitlines()) if any(cell.strip() for cell in row)]
+    header = [cell.strip().lower() for cell in rows[0]] if rows else []
+    facts: dict[str, Facts] = {}
+    for number, row in enumerate(rows[1:] if "film" in header else rows, 2 if "film" in header else 1):
+        if "film" in header:
+            named = dict(zip(header, (cell.strip() for cell in row), strict=False))
+            film, year = named.get("film", ""), named.get("year", "")
+            genres = tuple(genre.strip().lower() for genre in named.get("genres", "").split("|") if genre.strip())
+        else:
+            years = YEAR.findall(",".join(row[:-1]))
+            film, year, genres = row[-1].strip(), years[-1] if years else "", ()
+        if not film or (year and not year.isdigit()) or len(row) < 2:
+            raise InputError(
+                f"{path}, row {number}: expected film,year,genres or title,film; got {','.join(row)[:80]!r}"
+            )
+        facts[film] = Facts(int(year) if year else None, genres)
+    return facts
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig", errors="replace")  # the public index has titles in other encodings
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def read_features(path: Path) -> NDArray[np.float32]:
@@ -128,22 +218,32 @@ def mean_cosine(samples: Sequence[Sample]) -> float:
 
 def make_batch(samples: Sequence[Sample], device: str | torch.device = "cpu") -> Batch:
     """Pad samples to one batch on a device."""
-    n_shots, n_slots = max(len(s.movie_ID) for s in samples), max(len(s.trailer_JD) for s in samples)
-    width = samples[0].movie_ID.shape[1]
-    movie = np.zeros((len(samples), n_shots, width), np.float32)
-    trailer = np.zeros((len(samples), n_slots, width), np.float32)
-    labels = np.zeros((len(samples), n_slots), np.int64)
-    for b, sample in enumerate(samples):
-        movie[b, : len(sample.movie_ID)] = sample.movie_ID
-        trailer[b, : len(sample.trailer_JD)] = sample.trailer_JD
-        labels[b, : len(sample.labels_J)] = sample.labels_J
-    return Batch(
-        torch.from_numpy(movie).to(device),
-        torch.from_numpy(trailer).to(device),
-        torch.from_numpy(labels).to(device),
-        torch.tensor([len(s.movie_ID) for s in samples], device=device),
-        torch.tensor([len(s.trailer_JD) for s in samples], device=device),
-    )
+    return Feeder(samples, device).batch(range(len(samples)))
+
+
+class Feeder:
+    """Makes batches of some samples; what fits into half of a GPU's free memory is sent there once, for all batches."""
+
+    def __init__(self, samples: Sequence[Sample], device: str | torch.device) -> None:
+        self.samples, self.device = samples, torch.device(device)
+        arrays = {id(a): a for sample in samples for a in (sample.movie_ID, sample.trailer_JD)}  # films are shared
+        resident = self.device.type == "cuda" and (
+            sum(a.nbytes for a in arrays.values()) < torch.cuda.mem_get_info(self.device)[0] / 2
+        )
+        home = self.device if resident else torch.device("cpu")
+        self._tensors = {key: torch.from_numpy(array).to(home) for key, array in arrays.items()}
+
+    def batch(self, chosen: Iterable[int]) -> Batch:
+        """The samples of these numbers, padded."""
+        samples = [self.samples[i] for i in chosen]
+        labels = [torch.from_numpy(sample.labels_J) for sample in samples]
+        return Batch(
+            pad_sequence([self._tensors[id(s.movie_ID)] for s in samples], batch_first=True).to(self.device),
+            pad_sequence([self._tensors[id(s.trailer_JD)] for s in samples], batch_first=True).to(self.device),
+            pad_sequence(labels, batch_first=True).to(self.device),
+            torch.tensor([len(s.movie_ID) for s in samples]),
+            torch.tensor([len(s.trailer_JD) for s in samples]),
+        )
 
 
 def split_by_film(

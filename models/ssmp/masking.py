@@ -114,13 +114,18 @@ class FixedRate:
 ScheduleName = Literal["self_paced", "self_paced_ema", "linear_up", "linear_down", "random", "fixed"]
 
 
-def make_schedule(name: ScheduleName, *, steps: int, rng: np.random.Generator) -> Schedule:
-    """A schedule for a training of `steps` steps, rates 0.1 to 1; "fixed" is rate 1. Only "random" draws from rng."""
+def make_schedule(
+    name: ScheduleName, *, steps: int, rng: np.random.Generator, mu_a: float = 0.98, mu_t: float = 0.1
+) -> Schedule:
+    """A schedule for a training of `steps` steps, rates 0.1 to 1; "fixed" is rate 1. Only "random" draws from rng.
+
+    mu_a, mu_t: of the self-paced ones.
+    """
     match name:
         case "self_paced":
-            return SelfPaced()
+            return SelfPaced(mu_a=mu_a, mu_t=mu_t)
         case "self_paced_ema":
-            return SelfPaced(convention="ema")
+            return SelfPaced(mu_a=mu_a, mu_t=mu_t, convention="ema")
         case "linear_up":
             return Linear(steps)
         case "linear_down":

@@ -279,11 +279,15 @@ class SSMP(nn.Module):
         hidden_BJ: True = the slot is replaced by the mask token, and its row of trailer_BJD is not read.
         Logits of padded slots are numbers without meaning.
         """
-        cosines = self.cosines(movie_BID, trailer_BJD, hidden_BJ, movie_lengths, trailer_lengths)
+        out_BJD = self.encode(movie_BID, trailer_BJD, hidden_BJ, movie_lengths, trailer_lengths)
+        return self.compare(out_BJD, movie_BID, movie_lengths)
+
+    def compare(self, out_BJD: Tensor, movie_BID: Tensor, movie_lengths: Tensor) -> Tensor:
+        """Logits (B, J, I) of output states against film shots, -inf on padded shots."""
         padded = (
             torch.arange(movie_BID.shape[1], device=movie_BID.device) >= movie_lengths.to(movie_BID.device)[:, None]
         )
-        return (cosines * self.scale()).masked_fill(padded[:, None], float("-inf"))
+        return (cosine(out_BJD, movie_BID) * self.scale()).masked_fill(padded[:, None], float("-inf"))
 
     def scale(self) -> Tensor:
         """The factor from cosine to logit, within [1, 100]."""
@@ -293,10 +297,7 @@ class SSMP(nn.Module):
         self, movie_BID: Tensor, trailer_BJD: Tensor, hidden_BJ: Tensor, movie_lengths: Tensor, trailer_lengths: Tensor
     ) -> Tensor:
         """s_ji of eq 12, (B, J, I) float32, against the film features that came in. A zero vector has cosine 0."""
-        out_BJD = self.encode(movie_BID, trailer_BJD, hidden_BJ, movie_lengths, trailer_lengths)
-        with torch.autocast(movie_BID.device.type, enabled=False):  # in bf16 a logit moves by 0.39 at scale 100
-            slots, shots = F.normalize(out_BJD.float(), dim=-1), F.normalize(movie_BID.float(), dim=-1)
-            return slots @ shots.transpose(1, 2)
+        return cosine(self.encode(movie_BID, trailer_BJD, hidden_BJ, movie_lengths, trailer_lengths), movie_BID)
 
     def encode(
         self, movie_BID: Tensor, trailer_BJD: Tensor, hidden_BJ: Tensor, movie_lengths: Tensor, trailer_lengths: Tensor
@@ -319,7 +320,10 @@ class SSMP(nn.Module):
     def join(self, movie_BID: Tensor, trailer_BJD: Tensor, hidden_BJ: Tensor) -> Tensor:
         """The input sequence [M ; V^t], (B, S, D): hidden slots are the mask token."""
         slots = torch.where(hidden_BJ[..., None], self.mask_token.to(trailer_BJD.dtype), trailer_BJD)
-        x = torch.cat((movie_BID, slots), dim=1)
+        return self.scale_in(torch.cat((movie_BID, slots), dim=1))
+
+    def scale_in(self, x: Tensor) -> Tensor:
+        """Features as tokens: of length sqrt(D) where the config says so."""
         return F.normalize(x, dim=-1) * math.sqrt(x.shape[-1]) if self.config.in_scale == "sqrtD" else x
 
     def _turns(self, position_T: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -327,12 +331,18 @@ class SSMP(nn.Module):
             return None
         return turn_angles(position_T, self.config.feature_dim // self.config.heads)
 
-    def compile_blocks(self) -> None:
+    def compile_blocks(self, backend: str = "inductor") -> None:
         """Fuse what is done token by token (norms, rotations, activations). Pays on a GPU; lengths may change freely."""
         for layer in self.layers:
             block = cast(Block, layer)
-            block.before = torch.compile(block._before, dynamic=True)
-            block.after = torch.compile(block._after, dynamic=True)
+            block.before = torch.compile(block._before, dynamic=True, backend=backend)
+            block.after = torch.compile(block._after, dynamic=True, backend=backend)
+
+
+def cosine(a_BJD: Tensor, b_BID: Tensor) -> Tensor:
+    """Cosines (B, J, I), float32 whatever is around: in bf16 a logit moves by 0.39 at scale 100. Zero vectors give 0."""
+    with torch.autocast(a_BJD.device.type, enabled=False):
+        return F.normalize(a_BJD.float(), dim=-1) @ F.normalize(b_BID.float(), dim=-1).transpose(1, 2)
 
 
 def predict_slots(

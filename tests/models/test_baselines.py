@@ -10,11 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.baselines import ranker, tgt
 from models.baselines.heuristics import fill_chronological, fill_random, fill_uniform
 from models.baselines.ranker import Ranker, RankerConfig, ranking_loss, selection_loss
 from models.baselines.tgt import TGT, TGTConfig
-from models.ssmp.data import Batch, Sample, make_batch, unit_rows
+from models.ssmp.data import Sample, make_batch, unit_rows
 from pipeline.errors import NoSolutionError
 
 D = 16  # feature width
@@ -112,7 +111,7 @@ def test_padding_never_matters_to_tgt(in_scale):
 def test_tgt_fill_is_teacher_forcing_on_its_own_shots(writer):
     """Each shot is the best of one whole forward pass over the trailer so far: the film is read once, to no loss."""
     film, _ = draw(9, 1)
-    shots = tgt.fill(writer, film.numpy(), 6)
+    shots = writer.fill(film.numpy(), 6)
     with torch.no_grad():
         logits = writer(*pad((film, film[shots])))[0]
     for slot, shot in enumerate(shots):
@@ -124,7 +123,7 @@ def test_tgt_reads_the_film_once(writer, monkeypatch):
     calls = []
     encode = writer.encoder.forward
     monkeypatch.setattr(writer.encoder, "forward", lambda *args: calls.append(1) or encode(*args))
-    tgt.fill(writer, draw(9, 1)[0].numpy(), 6)
+    writer.fill(draw(9, 1)[0].numpy(), 6)
     assert len(calls) == 1
 
 
@@ -158,7 +157,7 @@ def test_padding_never_matters_to_the_ranker(chooser):
 
 def test_ranker_fill_orders_the_best_by_place(chooser):
     film, _ = draw(9, 1)
-    shots = ranker.fill(chooser, film.numpy(), 4)
+    shots = chooser.fill(film.numpy(), 4)
     with torch.no_grad():
         select, place = (x[0] for x in chooser(film[None], torch.tensor([9])))
     assert set(shots.tolist()) == set(select.topk(4).indices.tolist())
@@ -181,7 +180,7 @@ def test_the_ranker_has_a_loss_where_there_is_nothing_to_rank_or_to_leave_out(ch
     film = unit_rows(draw(3, 1)[0].numpy()).astype(np.float32)
     for labels in (np.array([1]), np.array([2, 0, 1])):
         sample = Sample("film-1", "film", film, film[labels], labels)
-        loss, accuracy = ranker.objective(chooser, make_batch([sample]))
+        loss, accuracy = chooser.measure(make_batch([sample]))
         assert math.isfinite(float(loss.detach()))
         assert 0 <= float(accuracy) <= 1
 
@@ -197,8 +196,8 @@ def fills(writer: TGT, chooser: Ranker) -> dict[str, Callable[[np.ndarray, int],
         for function in (fill_random, fill_uniform, fill_chronological)
     }
     return {
-        "tgt": lambda film, n_slots: tgt.fill(writer, film, n_slots),
-        "ranker": lambda film, n_slots: ranker.fill(chooser, film, n_slots),
+        "tgt": lambda film, n_slots: writer.fill(film, n_slots),
+        "ranker": lambda film, n_slots: chooser.fill(film, n_slots),
         **heuristics,
     }
 
@@ -260,7 +259,6 @@ def plant_marks(rng: np.random.Generator) -> Sample:
 
 def learn(
     model: nn.Module,
-    objective: Callable[[nn.Module, Batch], tuple[Tensor, Tensor]],
     plant: Callable[[np.random.Generator], Sample],
     steps: int,
     lr: float,
@@ -269,7 +267,7 @@ def learn(
     rng = np.random.default_rng(0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=0.0)
     for step in range(steps):
-        loss, _ = objective(model, make_batch([plant(rng) for _ in range(32)]))
+        loss, _ = model.measure(make_batch([plant(rng) for _ in range(32)]))
         optimizer.param_groups[0]["lr"] = lr * min((step + 1) / 20, 2 * (1 - step / steps), 1.0)
         optimizer.zero_grad()
         loss.backward()
@@ -294,10 +292,10 @@ def make_chooser(seed: int = 0) -> Ranker:
 
 def test_tgt_learns_to_write_on():
     model = make_writer()
-    samples = learn(model, tgt.objective, plant_chain, steps=400, lr=4e-3)
+    samples = learn(model, plant_chain, steps=400, lr=4e-3)
     with torch.no_grad():
-        told = float(tgt.objective(model, make_batch(samples))[1])
-    alone = slot_accuracy(lambda film, n_slots: tgt.fill(model, film, n_slots), samples)
+        told = float(model.measure(make_batch(samples))[1])
+    alone = slot_accuracy(lambda film, n_slots: model.fill(film, n_slots), samples)
     chance = 1 / SHOTS
     assert told > 0.9 > 10 * chance  # three seeds gave .987 to .993
     assert alone > 0.85  # .968 to .980; the mark alone would give 1 / SLOTS
@@ -305,23 +303,23 @@ def test_tgt_learns_to_write_on():
 
 def test_ranker_learns_to_choose_and_to_order():
     model = make_chooser()
-    samples = learn(model, ranker.objective, plant_marks, steps=200, lr=4e-3)
+    samples = learn(model, plant_marks, steps=200, lr=4e-3)
     with torch.no_grad():
-        kept = float(ranker.objective(model, make_batch(samples))[1])
-    slot = slot_accuracy(lambda film, n_slots: ranker.fill(model, film, n_slots), samples)
+        kept = float(model.measure(make_batch(samples))[1])
+    slot = slot_accuracy(lambda film, n_slots: model.fill(film, n_slots), samples)
     assert kept > 0.9 > 2.5 * SLOTS / SHOTS  # chance SLOTS / SHOTS; three seeds gave .975 to .988
     assert slot > 0.8 > 3 / SLOTS  # the right shots in random order give 1 / SLOTS; .933 to .965
 
 
 @pytest.mark.parametrize(
-    ("make", "objective", "plant"),
-    [(make_writer, tgt.objective, plant_chain), (make_chooser, ranker.objective, plant_marks)],
+    ("make", "plant"),
+    [(make_writer, plant_chain), (make_chooser, plant_marks)],
 )
-def test_same_seed_same_weights(make, objective, plant):
+def test_same_seed_same_weights(make, plant):
     runs = []
     for seed in (1, 1, 2):
         model = make(seed)
-        learn(model, objective, plant, steps=3, lr=4e-3)
+        learn(model, plant, steps=3, lr=4e-3)
         runs.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
     assert torch.equal(runs[0], runs[1])
     assert not torch.equal(runs[0], runs[2])

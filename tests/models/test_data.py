@@ -7,7 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.ssmp.data import align_shots, load_samples, make_batch, mean_cosine, split_by_film
+from models.ssmp.data import (
+    Facts,
+    align_shots,
+    choose_samples,
+    load_samples,
+    make_batch,
+    mean_cosine,
+    read_facts,
+    read_lists,
+    split_by_film,
+)
 from pipeline.errors import InputError
 
 GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden" / "align.npz"
@@ -110,5 +120,64 @@ def test_missing_films_and_folders_are_named(folder):
     with pytest.raises(InputError, match="no such folder"):
         load_samples(folder / "elsewhere")
     (folder / "empty").mkdir()
-    with pytest.raises(InputError, match="no trailers"):
+    with pytest.raises(InputError, match="no features in"):
         load_samples(folder / "empty")
+
+
+def test_two_folders_of_the_public_set_are_read(folder, tmp_path):
+    """MMSC keeps films and trailers apart; a trailer may have its film's own name."""
+    public = tmp_path / "training_dataset"
+    movies, trailers = public / "train_movie_shot_embs", public / "train_trailer_shot_embs"
+    for path in (movies, trailers, public / "train_labels_embs"):
+        path.mkdir(parents=True)
+    for film in ("12", "spider-man"):
+        (folder / f"{film}.npy").rename(movies / f"{film}.npy")
+    for name, new in (("12-1", "12-1"), ("12-2", "12-2"), ("spider-man-1", "spider-man")):
+        (folder / f"{name}.npy").rename(trailers / f"{new}.npy")
+    samples = load_samples(public)
+    assert [(s.name, s.film, s.labels_J.tolist()) for s in samples] == [
+        ("12-1", "12", [4, 0, 8]),
+        ("12-2", "12", [1, 2]),
+        ("spider-man", "spider-man", [5, 3]),
+    ]
+    (public / "other_movie_shot_embs").mkdir()
+    with pytest.raises(InputError, match=r"one folder \*movie_shot_embs"):
+        load_samples(public)
+
+
+def test_a_film_whose_name_ends_in_a_number_is_a_film_where_it_has_a_trailer(folder):
+    rows = np.load(folder / "12.npy")
+    np.save(folder / "blade-2049.npy", rows)
+    np.save(folder / "blade-2049-1.npy", rows[:3])
+    assert [s.film for s in load_samples(folder)] == ["12", "12", "blade-2049", "spider-man"]
+
+
+def test_lists_choose_films_and_trailers(folder, tmp_path):
+    listed = tmp_path / "test-8.txt"
+    listed.write_text("# the public test films\n12-2\n\nspider-man   # a film: all its trailers\n")
+    chosen = choose_samples(load_samples(folder), read_lists([listed]))
+    assert [s.name for s in chosen] == ["12-2", "spider-man-1"]
+    with pytest.raises(InputError, match="2 that the data does not have: 13, 14"):
+        choose_samples(load_samples(folder), {"13", "14", "12"})
+    listed.write_text("# nothing\n")
+    with pytest.raises(InputError, match="no names in the list"):
+        read_lists([listed])
+    with pytest.raises(InputError, match="cannot read"):
+        read_lists([tmp_path / "none.txt"])
+
+
+def test_facts_are_read_from_a_table_and_from_the_public_index(tmp_path):
+    table = tmp_path / "films.csv"
+    table.write_text("genres,film,year\nCrime|Thriller,12,1995\n,13,\n")
+    assert read_facts(table) == {"12": Facts(1995, ("crime", "thriller")), "13": Facts(None, ())}
+    table.write_bytes(
+        b"Flipped.2010,3\nJust Friends, the 2nd (2018),255\nHarry potter 1,78\nBlade 2049 2017,5\nM\xe9 1999,6\n"
+    )
+    years = {film: facts.year for film, facts in read_facts(table).items()}
+    assert years == {"3": 2010, "255": 2018, "78": None, "5": 2017, "6": 1999}
+    table.write_text("film,year\n12,soon\n")
+    with pytest.raises(InputError, match=r"films\.csv, row 2"):
+        read_facts(table)
+    table.write_text("only a title\n")
+    with pytest.raises(InputError, match="row 1"):
+        read_facts(table)

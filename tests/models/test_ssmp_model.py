@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from models.ssmp.data import Batch
+from models.ssmp.masking import FixedRate
 from models.ssmp.model import PRESETS, SSMP, SSMPConfig, predict_slots
-from models.ssmp.train import masked_loss
+from models.ssmp.objective import MaskedPrediction
+from tests.conftest import absent
 
 GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden"
 SHORT_NAMES = {
@@ -106,20 +109,74 @@ def test_padding_never_matters(options):
         torch.testing.assert_close(both[1, :, :5], model(*padded(b))[0], atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, when its compiler is imported
+def test_compiled_blocks_give_the_same_numbers(lively_model):
+    """What is compiled can be traced and is right whatever the lengths; this backend needs no C++ compiler."""
+    fast = SSMP(lively_model.config).eval()
+    fast.load_state_dict(lively_model.state_dict())
+    fast.compile_blocks("aot_eager")
+    for shots, slots in ((7, 5), (11, 3)):
+        torch.manual_seed(shots)
+        sample = (torch.randn(shots, 16), torch.randn(slots, 16), torch.arange(slots) % 2 == 0)
+        with torch.no_grad():
+            torch.testing.assert_close(fast(*padded(sample)), lively_model(*padded(sample)), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("lengths", [[(9, 4), (9, 4)], [(9, 4), (5, 6), (30, 2)]])
+def test_a_gpu_gives_the_numbers_of_the_cpu(lively_model, lengths):
+    """float32: the same but for rounding. bfloat16, by the flash kernels: close, cosines of eight bits' products."""
+    if not torch.cuda.is_available():
+        absent("gpu", "no GPU here")
+    torch.manual_seed(2)
+    batch = padded(*((torch.randn(i, 16), torch.randn(j, 16), torch.rand(j) < 0.5) for i, j in lengths))
+    model = SSMP(lively_model.config).eval().cuda()
+    model.load_state_dict(lively_model.state_dict())
+    with torch.no_grad():
+        want = lively_model.cosines(*batch)
+        on_gpu = [x.cuda() for x in batch[:3]] + list(batch[3:])
+        torch.testing.assert_close(model.cosines(*on_gpu).cpu(), want, atol=1e-4, rtol=0)
+        with torch.autocast("cuda", torch.bfloat16):
+            half = model.cosines(*on_gpu).cpu()
+        model.compile_blocks()
+        torch.testing.assert_close(model.cosines(*on_gpu).cpu(), want, atol=1e-4, rtol=0)
+    real = torch.arange(batch[0].shape[1]) < batch[3][:, None]
+    assert (half - want).masked_fill(~real[:, None], 0).abs().max() < 0.05
+
+
 def test_loss_agrees_with_the_reference(golden):
     about = json.loads((GOLDEN / "encoder.json").read_text())["loss"]
     model = golden_model(golden)
     first = (golden["M"], golden["V"], golden["base.mask"])
-    batch = padded(first, (golden["pad.M1"], golden["pad.V1"], golden["pad.mask1"]))
+    first = padded(first, (golden["pad.M1"], golden["pad.V1"], golden["pad.mask1"]))
     labels = torch.tensor([[5, 0, 3, 6], [4, 1, 2, 0]])
-    hidden = batch[2] & (torch.arange(4) < batch[4][:, None])
+    hidden = first[2] & (torch.arange(4) < first[4][:, None])
+    batch = Batch(first[0], first[1], labels, first[3], first[4])
     with torch.no_grad():
         model.log_scale.fill_(float(np.log(20.0)))
-        logits = model(*batch)
-    loss = masked_loss(logits, labels, hidden, batch[4], 0.5)
-    assert float(loss) == pytest.approx(about["inv_t"], abs=1e-4)
-    realised = masked_loss(logits, labels, hidden, batch[4], 5 / 7)
-    assert float(realised) == pytest.approx(about["mean_over_masked"], abs=1e-4)
+        total, right = MaskedPrediction(model, FixedRate()).measure(batch, hidden.numpy())
+        best = model(*first).argmax(-1)
+    assert float(total) == pytest.approx(about["sum_over_masked"], abs=1e-3)
+    assert float(total) / hidden.sum() == pytest.approx(
+        about["mean_over_masked"], abs=1e-4
+    )  # what a training divides by
+    assert float(total) / (0.5 * 7) == pytest.approx(about["inv_t"], abs=1e-3)  # as published, at t = 0.5
+    assert int(right) == int((best == labels)[hidden].sum())
+
+
+def test_squared_error_is_zero_where_the_output_is_the_shot(golden):
+    """The loss MSE compares an output with its label's input token, whatever the length of tokens."""
+    for in_scale in ("none", "sqrtD"):
+        model = golden_model(golden, in_scale=in_scale)
+        film, lengths = torch.randn(2, 5, 16), (torch.tensor([5, 4]), torch.tensor([3, 2]))
+        labels = torch.tensor([[4, 0, 2], [1, 3, 0]])
+        target = model.scale_in(film)
+        model.encode = lambda *_: torch.stack([target[b, labels[b]] for b in range(2)])  # noqa: B023
+        hidden = np.array([[True, False, True], [True, True, False]])
+        batch = Batch(film, torch.randn(2, 3, 16), labels, *lengths)
+        total, right = MaskedPrediction(model, FixedRate(), "mse").measure(batch, hidden)
+        assert float(total) == pytest.approx(0, abs=1e-6)
+        assert int(right) == 4
 
 
 @pytest.fixture(scope="module")
