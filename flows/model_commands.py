@@ -164,7 +164,7 @@ def evaluate(
     tables = draw_tables(found)
     if markdown is not None:
         deliver_text("\n".join(table.markdown() for table in tables), markdown)
-    finish(found.tell() if as_json else "\n".join(table.draw() for table in tables))
+    finish(found.tell() if as_json else "\n\n".join(table.draw() for table in tables))
 
 
 def ablate(
@@ -197,7 +197,7 @@ def ablate(
             data, out, Site(), test=test or [], tables=table or [], seeds=seeds, steps=steps, epochs=epochs,
             preset=preset, say=display.say, bar=display.bar,
         )  # fmt: skip
-    finish(told if as_json else "\n".join([told["about"], *(one.draw() for one in tables), told["markdown"]]))
+    finish(told if as_json else "\n\n".join([told["about"], *(one.draw() for one in tables), told["markdown"]]))
 
 
 def simulate(

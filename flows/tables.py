@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-WIDTH = 150  # columns of a drawn table where there is no terminal to measure
+WIDTH = 200  # columns that a drawn table may have; notes are as wide as their table
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,7 +125,7 @@ def test_checkpoints_are_measured_side_by_side(trailer: Command, features: Path,
     }  # fmt: skip
     assert len(told["corrections"]["self_corrective"]["hidden_again"]) == 10
     text = (tmp_path / "t.md").read_text()
-    assert text.count("| ranker |") == 2  # measured, and F1 by group
+    assert text.count("| ranker |") == 3  # which shots, in which order, F1 by group
     kept = trailer("evaluate", tmp_path / "kept.json", features, "--json")  # what was kept can be measured again
     assert json.loads(kept.out)["rows"]["kept"]["ld"] == told["rows"]["self_corrective"]["ld"]
     (tmp_path / "only.txt").write_text("1\n")
