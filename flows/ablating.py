@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.tables import Table, figure
-from flows.training import choose_model, choose_recipe, load_split
+from flows.training import Split, choose_model, choose_recipe, load_split
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def ablate(
     import numpy as np
 
     from models.ssmp.ablation import Bench, list_variants, measure_variant
-    from models.ssmp.data import split_by_film
+    from models.ssmp.data import digest_samples, split_by_film
     from pipeline.steps import choose_device
     from pipeline.workdir import deliver_text
 
@@ -73,9 +73,10 @@ def ablate(
         held_out,
         whole.held_out,
         lambda kind, layers: choose_model(preset, whole.width, kind=kind, layers=layers),
-        choose_recipe(preset, whole, device, {"steps": steps}, epochs=epochs),
+        choose_recipe(preset, Split(learning, held_out), device, {"steps": steps}, epochs=epochs),
         out,
         device,
+        " ".join(digest_samples(samples) for samples in (learning, held_out, whole.held_out)),
     )
     variants = [v for v in list_variants() if not tables or v.table in tables]
     measured: list[tuple[Variant, list[dict[str, float]]]] = []
@@ -110,8 +111,18 @@ def draw_tables(measured: Sequence[tuple[Variant, Sequence[dict[str, float]]]]) 
             for v, rows in measured
             if v.table == name
         ]
-        drawn.append(Table(TITLES[name], ["", *COLUMNS.values(), "paper"], cells))
+        note = describe_published_decoders() if name == "decoders" else ""
+        drawn.append(Table(TITLES[name], ["", *COLUMNS.values(), "paper"], cells, note))
     return drawn
+
+
+def describe_published_decoders() -> str:
+    """What the paper says of decoding beside its F1."""
+    from models.ssmp import published
+
+    distances = ", ".join(f"{name} {value:.2f}" for name, value in published.DECODERS_LD.items())
+    relaxed = ", ".join(f"{name} {a:.3f} and {b:.3f}" for name, (a, b) in published.RELAXED_F1.items())
+    return f"Paper, LD: {distances}; F1 within 3 shots, Test-8 and Test-74: {relaxed}."
 
 
 def spread(values: Sequence[float | None], digits: int = 3) -> str:

@@ -29,7 +29,19 @@ from pipeline.errors import TrailerError
 
 # what a full, closed or failing disk can raise anywhere: the user's to mend, not a bug
 DISK_FAULTS = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENAMETOOLONG}
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EIO,
+        errno.EMFILE,
+        errno.ENAMETOOLONG,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.EEXIST,
+    }
 )
 
 # \b: lines that are not to be filled into a paragraph
@@ -306,6 +318,7 @@ def serve(
 
 def run(arguments: list[str]) -> int:
     """Run a command and return its exit code; one line on standard error for whatever the user can mend."""
+    how = "the same command goes on from there"
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="trailer", standalone_mode=False)
     except TrailerError as error:
@@ -328,10 +341,10 @@ def run(arguments: list[str]) -> int:
         where = f": {error.filename}" if error.filename else ""
         print_error(f"error: {error.strerror}{where} (free or choose another place: --out, TRAILER_WORK_DIR)")
         return UNUSABLE
-    except (KeyboardInterrupt, typer.Abort):
-        code = INTERRUPTED
+    except (KeyboardInterrupt, typer.Abort) as stop:
+        code, how = INTERRUPTED, str(stop) or how
     if code == INTERRUPTED:
-        print_error("interrupted; what is done is kept, and the same command goes on from there")
+        print_error(f"interrupted; what is done is kept, and {how}")
     return int(code or DONE)
 
 

@@ -20,10 +20,13 @@ DataArgument = Annotated[
     ),
 ]
 StepsOption = Annotated[
-    int | None, typer.Option("--steps", metavar="N", min=1, help="Training steps. [default: 5000]", show_default=False)
+    int | None, typer.Option("--steps", metavar="N", min=1, max=10**9, help="Training steps. [default: 5000]")
 ]
 EpochsOption = Annotated[
-    float | None, typer.Option("--epochs", metavar="N", min=0.001, help="Length in epochs instead of steps.")
+    float | None, typer.Option("--epochs", metavar="N", min=0.001, max=1e6, help="Length in epochs instead of steps.")
+]
+TrainSeedOption = Annotated[
+    int, typer.Option("--seed", metavar="N", min=0, max=2**31 - 1, help="Seed of every random choice.")
 ]
 PresetOption = Annotated[str, typer.Option("--preset", help="Size of the model: small, paper or paper-5.")]
 
@@ -54,15 +57,21 @@ def train(
     out: Annotated[Path, typer.Option("--out", metavar="CKPT", help="The checkpoint, .safetensors.")],
     steps: StepsOption = None,
     epochs: EpochsOption = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of every random choice.")] = 0,
+    seed: TrainSeedOption = 0,
     preset: PresetOption = "small",
     model: Annotated[
         str, typer.Option("--model", help="What to train: ssmp, or the baselines tgt or ranker.")
     ] = "ssmp",
-    layers: Annotated[int | None, typer.Option("--layers", min=1, help="Layers, in place of the preset's.")] = None,
+    layers: Annotated[
+        int | None, typer.Option("--layers", min=1, max=100, help="Layers, in place of the preset's.")
+    ] = None,
     encoder: Annotated[
-        str, typer.Option("--encoder", metavar="NAME", help="What made the features; the checkpoint reads no other.")
-    ] = "descriptor",
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What made the features; the checkpoint reads no other. [default: descriptor where the width is its own]",
+        ),
+    ] = None,
     exclude: Annotated[
         list[Path] | None,
         typer.Option("--exclude", metavar="LIST", help="File of films never to be seen, one a line; again for more."),
@@ -106,6 +115,8 @@ def train(
             exclude=exclude or [], held_out=held_out or [], start=start, resume=resume, tensorboard=tensorboard,
             command=_command(), say=display.say, bar=display.bar,
         )  # fmt: skip
+    if made.rank:
+        return  # one of several processes speaks
     score = f"{100 * made.held_out:.1f} % of hidden slots as the editor filled them"
     if model != "ssmp":
         score = f"held-out accuracy {100 * made.held_out:.1f} %"
@@ -137,7 +148,7 @@ def evaluate(
         typer.Option(help="self_corrective, confidence, greedy or left_to_right; again for more. [default: all]"),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of every random choice.")] = 0,
-    max_rounds: Annotated[int, typer.Option(metavar="N", min=1, help="Most rounds of self-correction.")] = 32,
+    max_rounds: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="Most rounds of self-correction.")] = 32,
     scale: Annotated[
         float | None, typer.Option(min=1, max=100, help="Generate at this softmax scale, not the trained one.")
     ] = None,
@@ -152,10 +163,13 @@ def evaluate(
     Precision, recall and F1 within 0, 1, 2 and 4 shots, LD, both AA, SLD, slot accuracy, by period and genre where years
     and genres are known. JSON has all tolerances, any-match and one-to-one.
     """
-    from flows.evaluating import choose_decoders, draw_tables, evaluate_files
+    from flows.evaluating import check_output, choose_decoders, draw_tables, evaluate_files
     from pipeline.settings import Site
     from pipeline.workdir import deliver_text
 
+    inputs = [subject, *(against or []), *(only or []), *([films] if films else [])]
+    check_output("--keep", keep, ".json", inputs, data)
+    check_output("--markdown", markdown, ".md", inputs, data)
     with Display() as display:
         found = evaluate_files(
             subject, against or [], data, Site(), only=only or [], films=films, decoders=choose_decoders(decoder or []),
@@ -207,10 +221,16 @@ def simulate(
         typer.Argument(metavar="[FILM]...", help="Films to vary; without any, films are invented."),
     ] = None,
     count: Annotated[int, typer.Option("--films", metavar="N", min=2, help="Films to write.")] = 200,
-    trailers: Annotated[int, typer.Option("--trailers", metavar="N", min=1, help="Trailers of each film.")] = 2,
+    trailers: Annotated[
+        int | None, typer.Option("--trailers", metavar="N", min=1, help="Trailers of each film. [default: 2]")
+    ] = None,
     excerpts: Annotated[
         float, typer.Option("--excerpts", min=0, max=1, help="Share of trailers that are runs of consecutive shots.")
     ] = 0.0,
+    planted: Annotated[
+        bool,
+        typer.Option("--planted", help="Write the generated benchmark, whose rules are known; one trailer a film."),
+    ] = False,
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of every random choice.")] = 0,
     config: ConfigOption = None,
     assignments: SetOption = None,
@@ -221,11 +241,12 @@ def simulate(
     from pipeline.settings import Site, load_config
 
     settings = load_config(config, assignments or [])
+    trailers = trailers or (1 if planted else 2)
     with Display() as display:
         runner = LocalRunner(display.say, display.bar)
         simulate_data(
             films or [], out, settings, Site(), runner,
-            count=count, trailers=trailers, excerpts=excerpts, seed=seed,
+            count=count, trailers=trailers, excerpts=excerpts, planted=planted, seed=seed,
         )  # fmt: skip
     finish(f"{out}\n  {count} films, {count * trailers} trailers")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -22,17 +21,18 @@ if TYPE_CHECKING:
 RECIPES: dict[str, dict[str, Any]] = {"small": {"lr": 3e-3, "batch_size": 16}}
 DEFAULT_STEPS = 5000
 HELD_OUT = 0.1  # share of the films kept for measuring where no list names them
-SAVES = 20  # at least so many in a training, and one every 500 steps
+SAVES = 20  # times in a training that the held-out trailers are measured and checkpoints written
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A checkpoint and how well it does. held_out: accuracy on held-out trailers, 0..1."""
+    """A checkpoint and how well it does. held_out: accuracy on held-out trailers, 0..1. rank: of the process, 0 leads."""
 
     checkpoint: Path
     steps: int
     best_step: int
     held_out: float
+    rank: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +113,54 @@ def check_words(schedule: str | None, loss: str | None) -> None:
             raise InputError(f"no {what} {word!r}: one of {', '.join(known)}")
 
 
+def has_bfloat16(device: str) -> bool:
+    """Whether matrix products in bfloat16 are fast there: GPUs since Ampere."""
+    import torch
+
+    return device.startswith("cuda") and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def name_encoder(name: str | None, width: int, data: Path) -> str:
+    """Name and version of what made the features. InputError where that encoder's features are of another width."""
+    from models.encoders import load_encoder
+
+    try:
+        known = load_encoder(name or "descriptor")
+    except ValueError:
+        return str(name)  # features made elsewhere: the name is only written down
+    if known.width == width:
+        return known.name
+    if name is None:
+        return "unknown"
+    raise InputError(f"{data} has features of width {width}, {known.name} makes {known.width}: say --encoder NAME")
+
+
+def check_checkpoint_place(out: Path, *, resume: bool) -> None:
+    """Refuse, before any work, a place where a checkpoint cannot be written, or where something else lies."""
+    about = out.with_suffix(".json")
+    if out.suffix != ".safetensors":
+        raise InputError(f"--out {out} must end in .safetensors")
+    folder = out.with_suffix(".training")
+    if out.is_dir() or about.is_dir() or (folder.exists() and not folder.is_dir()):
+        raise InputError(f"--out {out}: something else has this name, or that of {about.name} or {folder.name}")
+    if not all(parent.is_dir() for parent in out.parents if parent.exists()):
+        raise InputError(f"--out {out} cannot be a file: choose another place")
+    if not resume and (out.exists() or about.exists()):
+        from models.ssmp.checkpoint import load_model
+
+        load_model(out)  # one of ours may be replaced by a better one
+
+
 def choose_recipe(preset: str, split: Split, device: str, values: Mapping[str, Any], *, epochs: float | None) -> Recipe:
     """The preset's recipe with what was asked for. values: fields of Recipe, None = not asked for."""
     from models.ssmp.train import Recipe
 
+    if epochs is not None and values.get("steps") is not None:
+        raise InputError("--steps and --epochs both say how long: give one")
     asked = {name: value for name, value in values.items() if value is not None}
     chosen = {
         "steps": DEFAULT_STEPS,
-        "precision": "bfloat16" if device.startswith("cuda") else "float32",
+        "precision": "bfloat16" if has_bfloat16(device) else "float32",
         **RECIPES.get(preset, {}),
         **asked,
     }
@@ -141,7 +181,7 @@ def train_checkpoint(
     preset: str,
     kind: str,
     layers: int | None,
-    encoder: str,
+    encoder: str | None,
     exclude: Sequence[Path],
     held_out: Sequence[Path],
     start: Path | None,
@@ -152,20 +192,17 @@ def train_checkpoint(
     bar: Callable[[str, float], None],
 ) -> Trained:
     """Train on DATA and leave the best checkpoint at out, its .json beside it; the work lies in out's .training folder."""
-    from models.encoders import load_encoder
     from models.ssmp.ranks import join_ranks, leave_ranks
     from models.ssmp.train import train
     from pipeline.steps import choose_device
     from pipeline.workdir import deliver_file
 
-    if out.suffix != ".safetensors":
-        raise InputError(f"--out {out} must end in .safetensors")
+    check_checkpoint_place(out, resume=resume)
     folder = out.with_suffix(".training")
     if (folder / "state.json").exists() and not resume:
         raise InputError(f"{folder} holds an earlier training: --resume goes on with it; remove it to begin anew")
     split = load_split(data, seed=values["seed"], exclude=exclude, held_out=held_out)
-    with suppress(ValueError):  # features made elsewhere: the name is only written down
-        encoder = load_encoder(encoder).name
+    encoder = name_encoder(encoder, split.width, data)
 
     def watch(step: Step) -> None:
         bar("training", step.step / step.steps)
@@ -189,7 +226,7 @@ def train_checkpoint(
             encoder=encoder,
             data=data.name,
             command=command,
-            save_every=max(min(500, recipe.steps // SAVES), 1),
+            save_every=max(recipe.steps // SAVES, 1),
             resume=resume,
             start=start,
             tensorboard=tensorboard,
@@ -198,9 +235,11 @@ def train_checkpoint(
         if ranks.rank == 0:
             deliver_file(result.best, out)
             deliver_file(result.best.with_suffix(".json"), out.with_suffix(".json"))
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt("the same command with --resume goes on from what was saved last") from stop
     finally:
         leave_ranks(ranks)
-    return Trained(out, result.steps, result.best_step, result.held_out)
+    return Trained(out, result.steps, result.best_step, result.held_out, ranks.rank)
 
 
 def simulate_data(
@@ -213,15 +252,25 @@ def simulate_data(
     count: int,
     trailers: int,
     excerpts: float,
+    planted: bool,
     seed: int,
 ) -> None:
-    """Write `count` films, varied from the named ones (invented without any), and their simulated trailers."""
+    """Write `count` films, varied from the named ones (invented without any), and their simulated trailers.
+
+    planted: the generated benchmark instead, films and trailers whose rules are known, one trailer a film.
+    """
     import numpy as np
 
+    from models.ssmp.planted import make_world, write_planted
     from models.ssmp.simulate import write_dataset
 
     if out.exists() and (not out.is_dir() or any(out.glob("*.npy"))):
         raise InputError(f"--out {out} is not an empty folder; data of two makings must not mix")
+    if planted:
+        if films or trailers != 1 or excerpts:
+            raise InputError("--planted invents its films, with one trailer each: name no films, trailers or excerpts")
+        write_planted(out, make_world(np.random.default_rng((seed, 0))), count, seed)
+        return
     known = [read_film(film, config, site, runner) for film in films]
     try:
         write_dataset(known, out, count, trailers, np.random.default_rng(seed), excerpts=excerpts)

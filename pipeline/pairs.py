@@ -6,6 +6,7 @@ The folder has the layout of models/ssmp/data.py: FILM.npy (I, D), the film's sh
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,7 +16,7 @@ import numpy as np
 
 from pipeline.errors import InputError
 from pipeline.records import F32
-from pipeline.workdir import finish_file, partial_path
+from pipeline.workdir import partial_path
 
 TRAILER_NUMBER = re.compile(r"-(\d+)$")  # at the end of a stem it says: a trailer
 LONGEST_NAME = 60  # characters; file systems take 255 bytes, and a character may have four
@@ -90,8 +91,12 @@ def _write_all(folder: Path, arrays: dict[Path, F32]) -> None:
             partials[path] = partial_path(path)
             with partials[path].open("wb") as file:
                 np.save(file, rows, allow_pickle=False)
+                file.flush()
+                os.fsync(file.fileno())
         for path, partial in partials.items():
-            finish_file(partial, path)
+            os.link(partial, path)  # unlike a rename it never replaces what another run has just put there
+    except FileExistsError as error:
+        raise InputError(f"{error.filename2} was written just now by another run: try again") from error
     except OSError as error:
         raise InputError(f"cannot write to --data {folder}: {error.strerror or error}") from error
     finally:
@@ -116,10 +121,12 @@ def _list_trailers(folder: Path, name: str) -> dict[int, Path]:
 
 def _read_width(path: Path) -> int:
     """From the file's header: a folder of films can hold gigabytes."""
+    from models.ssmp.data import NO_ARRAY
+
     try:
         _, width = np.lib.format.open_memmap(path, mode="r").shape
         return int(width)
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
+    except (OSError, *NO_ARRAY) as error:
         raise InputError(f"--data holds a file that is no features: {path}: mend or remove it") from error
 
 

@@ -20,6 +20,7 @@ from pipeline.analysis import analyse_film
 from pipeline.decode import choose_sound, read_track
 from pipeline.edit import Slots, choose_frame_rate, choose_size, lay_out, make_cards, plan_slots, usable_seconds
 from pipeline.editfile import edit_to_json
+from pipeline.errors import InputError
 from pipeline.features import encode_shots
 from pipeline.media import find_ffmpeg
 from pipeline.music import choose_offset, segment_music
@@ -182,11 +183,13 @@ def select(
 
 
 def choose_device(site: Site) -> str:
-    """cpu or cuda: what the site says, or cuda where there is one."""
-    if site.device != "auto":
-        return site.device
+    """cpu or cuda: what the site says, or cuda where there is one. Raises InputError for a device that is not there."""
     import torch
 
+    if site.device != "auto":
+        if site.device != "cpu" and not (site.device.startswith("cuda") and torch.cuda.is_available()):
+            raise InputError(f"TRAILER_DEVICE is {site.device!r}: auto, cpu, or cuda where there is a GPU")
+        return site.device
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 

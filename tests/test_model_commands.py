@@ -49,6 +49,15 @@ def test_training_data_and_training(trailer: Command, tmp_path: Path) -> None:
     assert json.loads(checkpoint.with_suffix(".json").read_text())["encoder"] == "descriptor@1"
 
 
+def test_the_generated_benchmark_can_be_written(trailer: Command, tmp_path: Path) -> None:
+    data = tmp_path / "planted"
+    assert trailer("simulate", "--planted", "--films", "3", "--out", data).code == 0
+    assert sorted(path.stem for path in data.iterdir()) == ["1", "1-1", "2", "2-1", "3", "3-1"]
+    answer = trailer("simulate", "--planted", "--trailers", "2", "--out", tmp_path / "other")
+    assert (answer.code, answer.out) == (2, "")
+    assert "one trailer each" in answer.err
+
+
 def test_an_earlier_training_is_not_overwritten(trailer: Command, features: Path, tmp_path: Path) -> None:
     command = ["train", features, "--out", tmp_path / "c.safetensors", "--steps", "4", "--batch", "4"]
     assert trailer(*command).code == 0
@@ -153,6 +162,57 @@ def test_what_cannot_be_measured_is_refused(trailer: Command, worked: Path, feat
     checkpoint = tmp_path / "c.safetensors"
     assert trailer("train", features, "--out", checkpoint, "--steps", "2").code == 0
     assert "width 16, the data has 10" in trailer("evaluate", checkpoint, worked).err
+
+
+def test_results_are_never_written_over_what_they_come_from(
+    trailer: Command, worked: Path, features: Path, tmp_path: Path
+) -> None:
+    made = tmp_path / "made.json"
+    made.write_text(json.dumps({"1-1": [1], "2-1": [1]}))
+    before = {path: path.read_bytes() for path in (made, *worked.iterdir())}
+    (tmp_path / "dir.md").mkdir()
+    wrong = {
+        "must end in .json": ["--keep", worked / "1-1.npy"],
+        "must end in .md": ["--markdown", made],
+        "over what is measured": ["--keep", made],
+        "written over": ["--keep", worked / "kept.json"],
+        "cannot be a file": ["--markdown", tmp_path / "dir.md"],
+        "cannot be a file: choose": ["--markdown", made / "x.md"],
+    }
+    for words, options in wrong.items():
+        answer = trailer("evaluate", made, worked, *options)
+        assert (answer.code, answer.out) == (2, ""), options
+        assert words in answer.err
+    assert {path: path.read_bytes() for path in (made, *worked.iterdir())} == before
+    (tmp_path / "notes.json").write_text('{"mine": 1}')
+    for out in (tmp_path / "notes.safetensors", made / "c.safetensors"):
+        answer = trailer("train", features, "--out", out, "--steps", "2")
+        assert answer.code == 2
+        assert answer.err.count("\n") == 1
+    assert (tmp_path / "notes.json").read_text() == '{"mine": 1}'
+
+
+def test_the_encoder_is_not_guessed(trailer: Command, features: Path, tmp_path: Path) -> None:
+    out = tmp_path / "c.safetensors"
+    wrong = trailer("train", features, "--out", out, "--steps", "2", "--encoder", "descriptor")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert "features of width 16, descriptor@1 makes 128" in wrong.err
+    assert trailer("train", features, "--out", out, "--steps", "2").code == 0
+    assert json.loads(out.with_suffix(".json").read_text())["encoder"] == "unknown"
+    assert (
+        "give one"
+        in trailer("train", features, "--out", tmp_path / "d.safetensors", "--steps", "2", "--epochs", "1").err
+    )
+
+
+def test_a_device_that_is_not_there(trailer: Command, features: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAILER_DEVICE", "tpu")
+    answer = trailer("train", features, "--out", "c.safetensors", "--steps", "2")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert "TRAILER_DEVICE is 'tpu'" in answer.err
+    monkeypatch.setenv("TRAILER_DEVICE", "cpu")
+    monkeypatch.setenv("WORLD_SIZE", "abc")
+    assert "as torchrun sets them" in trailer("train", features, "--out", "c.safetensors", "--steps", "2").err
 
 
 def test_a_baseline_cannot_choose_a_trailers_shots(features: Path, trailer: Command, tmp_path: Path) -> None:

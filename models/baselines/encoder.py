@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -44,8 +43,3 @@ class FilmEncoder(nn.Module):
 def scale_tokens(x: Tensor, in_scale: InScale) -> Tensor:
     """Input tokens (..., D), at length sqrt(D) if in_scale is "sqrtD" (a zero vector stays zero)."""
     return F.normalize(x, dim=-1) * math.sqrt(x.shape[-1]) if in_scale == "sqrtD" else x
-
-
-def mark_real(lengths: Tensor, size: int, device: torch.device) -> Tensor:
-    """(B, size) bool: True = a real row, False = padding."""
-    return torch.arange(size, device=device) < lengths.to(device)[:, None]

@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.baselines.encoder import FilmEncoder, InScale, mark_real
+from models.baselines.encoder import FilmEncoder, InScale
 from models.baselines.heuristics import check_slots
 from models.ssmp.data import Batch
-from models.ssmp.model import SSMPConfig, init_weights
+from models.ssmp.model import SSMPConfig, init_weights, mark_real
 
 
 @dataclass(frozen=True)
@@ -68,28 +68,26 @@ class Ranker(nn.Module):
         """As forward, the place as a logit: far from 0 a sigmoid in float32 would make different places equal."""
         states_BID = self.encoder(movie_BID, movie_lengths)
         select_BI, place_BI = (head(states_BID)[..., 0].float() for head in (self.select, self.place))
-        real_BI = mark_real(movie_lengths, movie_BID.shape[1], movie_BID.device)
+        real_BI = mark_real(movie_lengths.tolist(), movie_BID.shape[1], movie_BID.device)
         return select_BI.masked_fill(~real_BI, float("-inf")), place_BI
 
     def measure(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(loss, accuracy), scalars. Loss: selection_loss + ranking_loss. Accuracy: the share of the J shots of a film with
-        the best select that are in its trailer, over all slots of the batch."""
+        """(loss, what is right), scalars, summed over slots: a trailer's loss counts once for each of its slots.
+
+        Loss: selection_loss + ranking_loss. Right: of the J shots of a film with the best select, those in its trailer.
+        """
         select_BI, place_BI = self.score(batch.movie_BID, batch.movie_lengths)
-        device = select_BI.device
-        n_shots, n_slots = select_BI.shape[1], batch.labels_BJ.shape[1]
-        real_BI = mark_real(batch.movie_lengths, n_shots, device)
-        real_BJ = mark_real(batch.trailer_lengths, n_slots, device)
-        chosen_BI = torch.zeros_like(real_BI)
-        sample_BJ = torch.arange(len(real_BJ), device=device)[:, None].expand_as(real_BJ)
-        chosen_BI[sample_BJ[real_BJ], batch.labels_BJ[real_BJ]] = True
-        loss = selection_loss(select_BI, chosen_BI, real_BI) + ranking_loss(
+        device, slots = select_BI.device, batch.trailer_lengths.tolist()
+        real_BI = mark_real(batch.movie_lengths.tolist(), select_BI.shape[1], device)
+        real_BJ = mark_real(slots, batch.labels_BJ.shape[1], device)
+        chosen_BI = torch.zeros_like(select_BI).scatter_add(1, batch.labels_BJ, real_BJ.float()) > 0
+        loss_B = selection_loss(select_BI, chosen_BI, real_BI) + ranking_loss(
             place_BI.gather(1, batch.labels_BJ), real_BJ
         )
         with torch.no_grad():
             best_BI = select_BI.argsort(dim=1, descending=True, stable=True)
-            kept_BI = torch.arange(n_shots, device=device) < batch.trailer_lengths.to(device)[:, None]
-            accuracy = (chosen_BI.gather(1, best_BI) & kept_BI).sum() / real_BJ.sum()
-        return loss, accuracy
+            right = (chosen_BI.gather(1, best_BI) & mark_real(slots, select_BI.shape[1], device)).sum()
+        return (loss_B * real_BJ.sum(1)).sum(), right
 
     def fill(self, film_ID: NDArray[np.float32], n_slots: int) -> NDArray[np.int64]:
         """The trailer of a film, (J,) int64: the J shots with the best select (ties: lowest), in the order of their places.
@@ -108,17 +106,22 @@ class Ranker(nn.Module):
 
 
 def selection_loss(select_BI: Tensor, chosen_BI: Tensor, real_BI: Tensor) -> Tensor:
-    """Class-balanced cross-entropy: the shots in a trailer, few, weigh together what all others do."""
-    inside, outside = select_BI[chosen_BI], select_BI[real_BI & ~chosen_BI]
-    return 0.5 * (F.softplus(-inside).sum() / max(len(inside), 1) + F.softplus(outside).sum() / max(len(outside), 1))
+    """Class-balanced cross-entropy (B,): the shots in a trailer, few, weigh together what all others of the film do."""
+    safe_BI = select_BI.masked_fill(~real_BI, 0.0)  # -inf there, and infinity times nothing is no number
+    return 0.5 * (mean_where(F.softplus(-safe_BI), chosen_BI) + mean_where(F.softplus(safe_BI), real_BI & ~chosen_BI))
 
 
 def ranking_loss(place_BJ: Tensor, real_BJ: Tensor) -> Tensor:
-    """Mean of -log sigmoid(place of the later - place of the earlier) over pairs of slots of a trailer (RankNet).
+    """Mean of -log sigmoid(place of the later - place of the earlier) over pairs of slots of each trailer (RankNet), (B,).
 
     place_BJ: the logits of the trailer's shots, in its order. On planted trailers pairs put .92 of the shots into their
-    slots where regression of the place put .60 (models/ssmp/planted.py, 24 shots, 600 steps, one seed).
+    slots where regression of the place put .60 (24 shots, 600 steps, one seed; LOG.md).
     """
     pair_BJJ = (real_BJ[:, None] & real_BJ[:, :, None]).triu(1)  # [j, k]: k after j
     ahead_BJJ = place_BJ[:, None] - place_BJ[:, :, None]
-    return F.softplus(-ahead_BJJ[pair_BJJ]).sum() / pair_BJJ.sum().clamp(min=1)
+    return mean_where(F.softplus(-ahead_BJJ).flatten(1), pair_BJJ.flatten(1))
+
+
+def mean_where(values_BN: Tensor, counted_BN: Tensor) -> Tensor:
+    """Mean of the values that count, row by row (B,); 0 where none does."""
+    return (values_BN * counted_BN).sum(1) / counted_BN.sum(1).clamp(min=1)

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.baselines.encoder import FilmEncoder, InScale, mark_real, scale_tokens
+from models.baselines.encoder import FilmEncoder, InScale, scale_tokens
 from models.baselines.heuristics import check_slots
 from models.ssmp.data import Batch
 from models.ssmp.model import (
@@ -33,7 +33,9 @@ from models.ssmp.model import (
     RMSNorm,
     SSMPConfig,
     init_weights,
+    mark_real,
     rotate,
+    send,
     turn_angles,
 )
 
@@ -161,7 +163,7 @@ class TGT(nn.Module):
         batch, n_shots, _ = movie_BID.shape
         device = movie_BID.device
         padded = min(movie_lengths.tolist()) < n_shots
-        real_BI = mark_real(movie_lengths, n_shots, device)
+        real_BI = mark_real(movie_lengths.tolist(), n_shots, device)
         states_BID = self.encoder(movie_BID, movie_lengths)
         turns = self._turns(torch.arange(n_shots, device=device).repeat(batch))
         return ReadFilm(
@@ -189,12 +191,14 @@ class TGT(nn.Module):
         return turn_angles(position_T.float(), self.config.feature_dim // self.config.heads)
 
     def measure(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(loss, accuracy), scalars, by teacher forcing over all real slots: cross-entropy, and the share of best shots that
-        are the true ones."""
+        """(loss, what is right), scalars, summed over slots, by teacher forcing: cross-entropy, and best shots that are
+        the true ones."""
         logits_BJI = self(batch.movie_BID, batch.trailer_BJD, batch.movie_lengths, batch.trailer_lengths)
-        real_BJ = mark_real(batch.trailer_lengths, logits_BJI.shape[1], logits_BJI.device)
-        logits, labels = logits_BJI[real_BJ], batch.labels_BJ[real_BJ]
-        return F.cross_entropy(logits, labels), (logits.detach().argmax(-1) == labels).float().mean()
+        slots = batch.trailer_lengths.numpy()
+        places = (np.arange(logits_BJI.shape[1]) < slots[:, None]).nonzero()
+        b, j = (send(index, logits_BJI.device) for index in places)
+        logits, labels = logits_BJI[b, j], batch.labels_BJ[b, j]
+        return F.cross_entropy(logits, labels, reduction="sum"), (logits.detach().argmax(-1) == labels).sum()
 
     def fill(self, film_ID: NDArray[np.float32], n_slots: int) -> NDArray[np.int64]:
         """The trailer that the model writes for a film, (J,) int64: slot by slot the best shot that is not used yet.

@@ -17,7 +17,9 @@ from models.ssmp.checkpoint import Config, load_model, read_json, write_whole
 from models.ssmp.data import Sample
 from models.ssmp.evaluate import evaluate_model
 from models.ssmp.train import Recipe, train
+from pipeline.errors import InputError
 
+VERSION = 1  # raised when the same training or measuring gives other figures
 MEASURES = ("f1", "f1@3", "ld", "aa_common", "aa_slot", "slot_accuracy")
 
 
@@ -60,7 +62,10 @@ def list_variants() -> list[Variant]:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What all variants share. configure: (kind, layers) -> the model to train; recipe: the published setting."""
+    """What all variants share. configure: (kind, layers) -> the model to train; recipe: the published setting.
+
+    data: digest of the three lists, so that a changed data set is not answered with old figures.
+    """
 
     learning: Sequence[Sample]
     held_out: Sequence[Sample]
@@ -69,13 +74,20 @@ class Bench:
     recipe: Recipe
     folder: Path
     device: str
+    data: str
 
 
 def measure_variant(bench: Bench, variant: Variant, seed: int) -> dict[str, float]:
     """MEASURES of one row for one seed; what was measured before, on the same data and settings, is read back."""
     recipe = replace(bench.recipe, seed=seed, **variant.changes)
     config = bench.configure(variant.kind, variant.layers)
-    inputs = {"recipe": asdict(recipe), "config": asdict(config), "kind": variant.kind, "data": _digest(bench)}
+    inputs = {
+        "recipe": asdict(recipe),
+        "config": asdict(config),
+        "kind": variant.kind,
+        "data": bench.data,
+        "version": VERSION,
+    }
     key = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
     folder = bench.folder / "runs" / f"{variant.kind}-{key}-{seed}"
     done = folder / "measured.json"
@@ -92,21 +104,14 @@ def measure_variant(bench: Bench, variant: Variant, seed: int) -> dict[str, floa
             resume=True,
         )
         model = load_model(result.best, device=bench.device).model
-        measured = evaluate_model(model, bench.test, seed=0, rates=()).rows  # the same draws for all
+        measured = evaluate_model(model, bench.test, seed=seed, rates=()).rows
         told = {
             name: {**{m: getattr(row, m) for m in MEASURES if "@" not in m}, "f1@3": row.matched[3].f1}
             for name, row in measured.items()
         }
         write_whole(done, (json.dumps({"inputs": inputs, "rows": told}, indent=1) + "\n").encode())
-    rows: dict[str, dict[str, float]] = read_json(done)["rows"]  # type: ignore[assignment]
-    return rows[variant.decoder or next(name for name in rows if name not in ("random", "uniform", "chronological"))]
-
-
-def _digest(bench: Bench) -> str:
-    """Of all the trailers and their order: a changed data set must not be answered with old figures."""
-    digest = hashlib.sha256()
-    for samples in (bench.learning, bench.held_out, bench.test):
-        digest.update(b"|")
-        for sample in samples:
-            digest.update(sample.name.encode() + sample.labels_J.tobytes() + sample.movie_ID[:4].tobytes())
-    return digest.hexdigest()
+    try:
+        rows: dict[str, dict[str, float]] = read_json(done, "measurement")["rows"]  # type: ignore[assignment]
+        return rows[variant.decoder or variant.kind]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"not a measurement of this program: {done}: remove it") from error

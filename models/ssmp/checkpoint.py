@@ -177,20 +177,20 @@ def read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
         )
     try:
         return parse_safetensors(data)
-    except (SafetensorError, KeyError, ValueError) as error:
+    except (SafetensorError, KeyError, ValueError, RuntimeError, OverflowError) as error:
         raise InputError(f"not a safetensors file: {path}: {error}") from error
 
 
-def read_json(path: Path) -> dict[str, object]:
-    """Read a JSON object, else InputError."""
+def read_json(path: Path, what: str = "checkpoint description") -> dict[str, object]:
+    """Read a JSON object, else InputError. what: it should have been."""
     try:
         about = json.loads(path.read_bytes())
     except OSError as error:
-        raise InputError(f"cannot read checkpoint description {path}: {error.strerror or error}") from error
+        raise InputError(f"cannot read {what} {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"not JSON: {path}: {error}") from error
     if not isinstance(about, dict):
-        raise InputError(f"not a checkpoint description: {path}: expected a JSON object")
+        raise InputError(f"not a {what}: {path}: expected a JSON object")
     return about
 
 

@@ -8,7 +8,9 @@ I film shots, J trailer shots (slots), D feature width, B batch.
 from __future__ import annotations
 
 import csv
+import hashlib
 import re
+import tokenize
 import zipfile
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -24,6 +26,11 @@ from pipeline.errors import InputError
 
 ROUNDING = 1e-12  # equal rows may differ by this after a matrix product: still a tie
 TRAILER_NAME = re.compile(r"(?P<film>.+)-(?P<number>\d+)")
+# what numpy raises for a .npy file that is cut short, or whose header holds other bytes
+NO_ARRAY = (
+    ValueError, EOFError, SyntaxError, MemoryError, TypeError, OverflowError, RecursionError, tokenize.TokenError,
+    zipfile.BadZipFile,
+)  # fmt: skip
 MOVIES, TRAILERS = "movie_shot_embs", "trailer_shot_embs"  # how the two folders' names end
 YEAR = re.compile(r"\b(?:19|20)\d\d\b")
 
@@ -82,6 +89,8 @@ def load_samples(folder: Path) -> list[Sample]:
         for path, array in ((film, movie_ID), (trailer, trailer_JD)):
             if array.shape[1] != width:
                 raise InputError(f"{path} has features of width {array.shape[1]}, the others {width}")
+        if len(trailer_JD) > len(movie_ID):
+            raise InputError(f"{trailer} has {len(trailer_JD)} shots, its film {film.name} only {len(movie_ID)}")
         samples.append(Sample(trailer.stem, film.stem, movie_ID, trailer_JD, align_shots(trailer_JD, movie_ID)))
     return samples
 
@@ -94,23 +103,41 @@ def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
     if not folder.is_dir():
         raise InputError(f"no such folder of features: {folder}")
     movies, trailers = folder, folder
-    if not any(folder.glob("*.npy")):
+    if not _list_features(folder):
         ends = {end: sorted(path for path in folder.glob(f"*{end}") if path.is_dir()) for end in (MOVIES, TRAILERS)}
         if any(len(found) != 1 for found in ends.values()):
             raise InputError(
                 f"no features in {folder}: expected FILM.npy and FILM-1.npy, or one folder *{MOVIES} and one *{TRAILERS}"
             )
         movies, trailers = ends[MOVIES][0], ends[TRAILERS][0]
-    stems = {path.stem for path in trailers.glob("*.npy")}
+    stems = {path.stem for path in _list_features(trailers)}
     named = {stem: match["film"] for stem in stems if (match := TRAILER_NAME.fullmatch(stem))}
     if movies == trailers:
         pairs = {stem: film for stem, film in named.items() if stem not in named.values()}
     else:  # every file is a trailer; one of a film's own name is its only one
-        known = {path.stem for path in movies.glob("*.npy")}
+        known = {path.stem for path in _list_features(movies)}
         pairs = {stem: stem if stem in known else named.get(stem, stem) for stem in stems}
     if not pairs:
         raise InputError(f"no trailers in {folder}: expected FILM.npy and FILM-1.npy")
     return [(movies / f"{film}.npy", trailers / f"{stem}.npy") for stem, film in sorted(pairs.items())]
+
+
+def _list_features(folder: Path) -> list[Path]:
+    """Files of features; what begins with a dot is some system's own."""
+    return [path for path in folder.glob("*.npy") if not path.name.startswith(".")]
+
+
+def digest_samples(samples: Sequence[Sample]) -> str:
+    """SHA-256 of names, labels and all features: the same data, or other data."""
+    digest = hashlib.sha256()
+    films: set[str] = set()
+    for sample in samples:
+        new = () if sample.film in films else (sample.movie_ID,)
+        films.add(sample.film)
+        digest.update(f"|{sample.name}|{sample.film}|".encode())
+        for array in (sample.labels_J, sample.trailer_JD, *new):
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def choose_samples(samples: Sequence[Sample], names: Collection[str]) -> list[Sample]:
@@ -140,7 +167,10 @@ def read_facts(path: Path) -> dict[str, Facts]:
     the public set, without one: title, film. A title's last number that can be a year is the year.
     Raises InputError, naming the line, for what cannot be read.
     """
-    rows = [row for row in csv.reader(_read_text(path).splitlines()) if any(cell.strip() for cell in row)]
+    try:
+        rows = [row for row in csv.reader(_read_text(path).splitlines()) if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise InputError(f"not a table: {path}: {error}") from error
     header = [cell.strip().lower() for cell in rows[0]] if rows else []
     facts: dict[str, Facts] = {}
     for number, row in enumerate(rows[1:] if "film" in header else rows, 2 if "film" in header else 1):
@@ -151,7 +181,7 @@ def read_facts(path: Path) -> dict[str, Facts]:
         else:
             years = YEAR.findall(",".join(row[:-1]))
             film, year, genres = row[-1].strip(), years[-1] if years else "", ()
-        if not film or (year and not year.isdigit()) or len(row) < 2:
+        if not film or (year and not re.fullmatch("[0-9]{4}", year)) or len(row) < 2:
             raise InputError(
                 f"{path}, row {number}: expected film,year,genres or title,film; got {','.join(row)[:80]!r}"
             )
@@ -173,8 +203,9 @@ def read_features(path: Path) -> NDArray[np.float32]:
             array = np.load(file, allow_pickle=False)
     except OSError as error:
         raise InputError(f"cannot read features {path}: {error.strerror or error}") from error
-    except (ValueError, EOFError, SyntaxError, MemoryError, zipfile.BadZipFile) as error:
-        raise InputError(f"not a whole .npy file of numbers: {path}: {str(error).splitlines()[0][:120]}") from error
+    except NO_ARRAY as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise InputError(f"not a whole .npy file of numbers: {path}: {why}") from error
     if not isinstance(array, np.ndarray) or array.ndim != 2 or 0 in array.shape or array.dtype.kind not in "fiu":
         what = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "an archive"
         raise InputError(f"features must be numbers of shape (shots, width): {path} is {what}")
@@ -186,6 +217,8 @@ def read_features(path: Path) -> NDArray[np.float32]:
 def unit_rows(array: NDArray[np.number]) -> NDArray[np.float64]:
     """Rows scaled to length 1, in float64; a zero row stays zero."""
     rows = array.astype(np.float64)
+    largest = np.abs(rows).max(axis=1, keepdims=True)
+    rows /= np.where(largest > 0, largest, 1)  # else the squares of very large numbers are infinite
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     unit: NDArray[np.float64] = np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)
     return unit
@@ -226,21 +259,27 @@ class Feeder:
 
     def __init__(self, samples: Sequence[Sample], device: str | torch.device) -> None:
         self.samples, self.device = samples, torch.device(device)
-        arrays = {id(a): a for sample in samples for a in (sample.movie_ID, sample.trailer_JD)}  # films are shared
+        arrays: dict[int, NDArray[np.generic]] = {  # films are shared among their trailers
+            id(a): a for sample in samples for a in (sample.movie_ID, sample.trailer_JD)
+        }
         resident = self.device.type == "cuda" and (
             sum(a.nbytes for a in arrays.values()) < torch.cuda.mem_get_info(self.device)[0] / 2
         )
         home = self.device if resident else torch.device("cpu")
+        arrays |= {id(sample.labels_J): sample.labels_J for sample in samples}
         self._tensors = {key: torch.from_numpy(array).to(home) for key, array in arrays.items()}
 
     def batch(self, chosen: Iterable[int]) -> Batch:
         """The samples of these numbers, padded."""
         samples = [self.samples[i] for i in chosen]
-        labels = [torch.from_numpy(sample.labels_J) for sample in samples]
+
+        def pad(arrays: Iterable[NDArray[np.generic]]) -> Tensor:
+            return pad_sequence([self._tensors[id(array)] for array in arrays], batch_first=True).to(self.device)
+
         return Batch(
-            pad_sequence([self._tensors[id(s.movie_ID)] for s in samples], batch_first=True).to(self.device),
-            pad_sequence([self._tensors[id(s.trailer_JD)] for s in samples], batch_first=True).to(self.device),
-            pad_sequence(labels, batch_first=True).to(self.device),
+            pad(s.movie_ID for s in samples),
+            pad(s.trailer_JD for s in samples),
+            pad(s.labels_J for s in samples),
             torch.tensor([len(s.movie_ID) for s in samples]),
             torch.tensor([len(s.trailer_JD) for s in samples]),
         )

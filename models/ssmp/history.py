@@ -25,10 +25,10 @@ class History:
     def __init__(self, out: Path, step: int, *, tensorboard: bool = False) -> None:
         self.out, self.path = out, out / "history.jsonl"
         out.mkdir(parents=True, exist_ok=True)
+        self._writer = _open_tensorboard(out / "tensorboard", step) if tensorboard else None
         kept = read_history(self.path, step) if step and self.path.exists() else []
         write_whole(self.path, "".join(_line(entry) for entry in kept).encode())
         self._rates = [(entry["step"], entry["rate"], entry["accuracy"]) for entry in kept]
-        self._writer = _open_tensorboard(out / "tensorboard", step) if tensorboard else None
         self._file = self.path.open("a", encoding="utf-8")
 
     def __enter__(self) -> History:
@@ -67,7 +67,13 @@ def read_history(path: Path, last: int | None = None) -> list[dict[str, float]]:
         lines = path.read_text(encoding="utf-8").split("\n")
     except OSError as error:
         raise InputError(f"cannot read the history {path}: {error.strerror or error}") from error
-    entries = [json.loads(line) for line in lines[:-1]]
+    try:
+        entries = [json.loads(line) for line in lines[:-1]]
+        missing = [entry for entry in entries if not {"step", "rate", "accuracy"} <= entry.keys()]
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"not the history of a training: {path}: {error}") from error
+    if missing:
+        raise InputError(f"not the history of a training: {path}: {missing[0]}")
     return [entry for entry in entries if last is None or entry["step"] <= last]
 
 

@@ -87,14 +87,19 @@ class Layout:
     """Where the real tokens of a padded batch lie, once they are packed: sample after sample, film before trailer.
 
     shots, slots: true lengths of each sample. token_rows (T,): rows of the flattened (B * S, D) batch that are real,
-    in packed order. slot_rows (sum of slots,): which packed tokens are slots. position_T (T,) float32: rotary position.
+    in packed order. slot_rows (sum of slots,): which packed tokens are slots. out_rows (sum of slots,): where those stand
+    in the flattened (B * J, D). position_T (T,) float32: rotary position. edges, slot_edges (B + 1,) int32: where each
+    sample begins among the tokens, and among the slots.
     """
 
     shots: tuple[int, ...]
     slots: tuple[int, ...]
     token_rows: Tensor
     slot_rows: Tensor
+    out_rows: Tensor
     position_T: Tensor
+    edges: Tensor
+    slot_edges: Tensor
 
     @property
     def totals(self) -> tuple[int, ...]:
@@ -104,13 +109,14 @@ class Layout:
 def lay_out(
     shots: Sequence[int], slots: Sequence[int], n_shots: int, n_slots: int, positions: str, device: torch.device
 ) -> Layout:
-    """The layout of a batch padded to n_shots and n_slots. Built on the host: a GPU is not waited for."""
-    tokens, slot_rows, position = [], [], []
+    """The layout of a batch padded to n_shots and n_slots. Built on the host and sent at once: a GPU is not waited for."""
+    tokens, slot_rows, out_rows, position = [], [], [], []
     first = 0
     for number, (i, j) in enumerate(zip(shots, slots, strict=True)):
         row = number * (n_shots + n_slots)
         tokens += [np.arange(row, row + i), np.arange(row + n_shots, row + n_shots + j)]
         slot_rows.append(np.arange(first + i, first + i + j))
+        out_rows.append(np.arange(number * n_slots, number * n_slots + j))
         first += i + j
         place = np.arange(j, dtype=np.float32)
         if positions == "true":
@@ -121,10 +127,31 @@ def lay_out(
     return Layout(
         tuple(shots),
         tuple(slots),
-        torch.from_numpy(np.concatenate(tokens)).to(device, non_blocking=True),
-        torch.from_numpy(np.concatenate(slot_rows)).to(device, non_blocking=True),
-        torch.from_numpy(np.concatenate(position)).to(device, non_blocking=True),
+        send(np.concatenate(tokens), device),
+        send(np.concatenate(slot_rows), device),
+        send(np.concatenate(out_rows), device),
+        send(np.concatenate(position), device),
+        send(np.cumsum((0, *(i + j for i, j in zip(shots, slots, strict=True))), dtype=np.int32), device),
+        send(np.cumsum((0, *slots), dtype=np.int32), device),
     )
+
+
+def send(array: NDArray[np.generic], device: torch.device) -> Tensor:
+    """An array as a tensor on a device. From pinned memory, so that a GPU which is still at work is not waited for."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
+def mark_real(lengths: Sequence[int], size: int, device: torch.device) -> Tensor:
+    """(B, size) bool: True = a real row, False = padding."""
+    return send(np.arange(size) < np.asarray(lengths)[:, None], device)
+
+
+def flash_fits(query: Tensor) -> bool:
+    """Whether the variable-length flash kernel takes these heads on this card (its own conditions)."""
+    head = query.shape[-1]
+    half = query.dtype in (torch.bfloat16, torch.float16)
+    return query.is_cuda and half and head <= 256 and head % 8 == 0 and torch.cuda.get_device_capability() >= (8, 0)
 
 
 def attend(
@@ -142,14 +169,11 @@ def attend(
             x.reshape(len(layout.shots), -1, *x.shape[1:]).transpose(1, 2) for x in (query_QHK, key_THK, value_THK)
         )
         return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1)
-    if not causal_trailer and query_QHK.is_cuda and query_QHK.dtype in (torch.bfloat16, torch.float16):
+    if not causal_trailer and flash_fits(query_QHK):
         from torch.nn.attention.varlen import varlen_attn
 
-        edges_q, edges_k = (
-            torch.tensor(np.cumsum((0, *n)), dtype=torch.int32, device=query_QHK.device)
-            for n in (lengths, layout.totals)
-        )
-        made = varlen_attn(query_QHK, key_THK, value_THK, edges_q, edges_k, max(lengths), max(layout.totals))
+        edges = layout.slot_edges if slots_only else layout.edges
+        made = varlen_attn(query_QHK, key_THK, value_THK, edges, layout.edges, max(lengths), max(layout.totals))
         return cast(Tensor, made)
     parts = []
     queries = torch.split(query_QHK, list(lengths))
@@ -284,10 +308,8 @@ class SSMP(nn.Module):
 
     def compare(self, out_BJD: Tensor, movie_BID: Tensor, movie_lengths: Tensor) -> Tensor:
         """Logits (B, J, I) of output states against film shots, -inf on padded shots."""
-        padded = (
-            torch.arange(movie_BID.shape[1], device=movie_BID.device) >= movie_lengths.to(movie_BID.device)[:, None]
-        )
-        return (cosine(out_BJD, movie_BID) * self.scale()).masked_fill(padded[:, None], float("-inf"))
+        real_BI = mark_real(movie_lengths.tolist(), movie_BID.shape[1], movie_BID.device)
+        return (cosine(out_BJD, movie_BID) * self.scale()).masked_fill(~real_BI[:, None], float("-inf"))
 
     def scale(self) -> Tensor:
         """The factor from cosine to logit, within [1, 100]."""
@@ -313,9 +335,8 @@ class SSMP(nn.Module):
             x_TD = block(x_TD, turns, layout, slots_only=number == len(self.layers) - 1)
         if all(j == n_slots for j in layout.slots):
             return x_TD.reshape(-1, n_slots, x_TD.shape[1])
-        slot = np.concatenate([b * n_slots + np.arange(j) for b, j in enumerate(layout.slots)])
         out = x_TD.new_zeros(len(layout.slots) * n_slots, x_TD.shape[1])
-        return out.index_copy(0, torch.from_numpy(slot).to(device), x_TD).reshape(-1, n_slots, x_TD.shape[1])
+        return out.index_copy(0, layout.out_rows, x_TD).reshape(-1, n_slots, x_TD.shape[1])
 
     def join(self, movie_BID: Tensor, trailer_BJD: Tensor, hidden_BJ: Tensor) -> Tensor:
         """The input sequence [M ; V^t], (B, S, D): hidden slots are the mask token."""

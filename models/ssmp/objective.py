@@ -17,7 +17,7 @@ from torch import Tensor
 
 from models.ssmp.data import Batch
 from models.ssmp.masking import Schedule, sample_hidden
-from models.ssmp.model import SSMP
+from models.ssmp.model import SSMP, send
 
 Loss = Literal["cross_entropy", "mse"]
 
@@ -63,13 +63,16 @@ class MaskedPrediction:
 
     def measure(self, batch: Batch, hidden_BJ: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
         device = batch.movie_BID.device
-        hidden = torch.from_numpy(hidden_BJ)
-        places = batch.movie_BID, batch.trailer_BJD, hidden.to(device), batch.movie_lengths, batch.trailer_lengths
-        b, j = (index.to(device) for index in hidden.nonzero(as_tuple=True))  # found on the host: no GPU is waited for
+        hidden = send(hidden_BJ, device)
+        places = batch.movie_BID, batch.trailer_BJD, hidden, batch.movie_lengths, batch.trailer_lengths
+        rows = hidden_BJ.nonzero()  # on the host: a GPU would have to be waited for
+        b, j = (send(index, device) for index in rows)
         labels = batch.labels_BJ[b, j]
         if self.loss == "mse":
             out_ND = self.model.encode(*places)[b, j]
-            logits_NI = self.model.compare(out_ND[:, None], batch.movie_BID[b], batch.movie_lengths[b.cpu()])[:, 0]
+            logits_NI = self.model.compare(
+                out_ND[:, None], batch.movie_BID[b], batch.movie_lengths[torch.from_numpy(rows[0])]
+            )[:, 0]
             target_ND = self.model.scale_in(batch.movie_BID)[b, labels]
             total = (out_ND.float() - target_ND.float()).square().mean(-1).sum()
         else:
@@ -83,7 +86,7 @@ class MaskedPrediction:
 
 @dataclass(slots=True)
 class WholeTrailer:
-    """A baseline's: every slot of every trailer counts. score: batch -> (mean loss, mean accuracy)."""
+    """A baseline's: every slot of every trailer counts. score: batch -> (loss, what is right), summed over slots."""
 
     score: Callable[[Batch], tuple[Tensor, Tensor]]
 
@@ -93,10 +96,8 @@ class WholeTrailer:
         real: NDArray[np.bool_] = np.arange(int(lengths_B.max())) < lengths_B[:, None]
         return real
 
-    def measure(self, batch: Batch, hidden_BJ: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
-        loss, accuracy = self.score(batch)
-        count = int(hidden_BJ.sum())
-        return loss * count, accuracy * count
+    def measure(self, batch: Batch, hidden_BJ: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        return self.score(batch)
 
     def update(self, accuracy: float) -> None:
         pass

@@ -9,9 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import Tensor
+
+from pipeline.errors import InputError
+
+PATIENCE = timedelta(hours=12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +49,24 @@ class Ranks:
 
 def join_ranks(device: str) -> tuple[Ranks, str]:
     """(this process among those that torchrun started, its device); alone, and the same device, where it did not."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
+    told = [
+        os.environ.get(name, default) for name, default in (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0"))
+    ]
+    if not all(text.isdecimal() for text in told):
+        raise InputError(
+            f"WORLD_SIZE, RANK and LOCAL_RANK must be numbers, as torchrun sets them; got {', '.join(told)}"
+        )
+    world, rank, local = map(int, told)
+    if world <= 1:
         return Ranks(), device
-    torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo")
-    if device == "cuda":
-        device = f"cuda:{os.environ['LOCAL_RANK']}"
+    on_gpu = device.startswith("cuda")
+    if on_gpu:
+        device = f"cuda:{local}"
         torch.cuda.set_device(device)
-    return Ranks(int(os.environ["RANK"]), world), device
+    # the others wait while the first one measures
+    card = torch.device(device) if on_gpu else None
+    torch.distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE, device_id=card)
+    return Ranks(rank, world), device
 
 
 def leave_ranks(ranks: Ranks) -> None:

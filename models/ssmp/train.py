@@ -8,8 +8,11 @@ training. B batch, I film shots, J slots; hidden True = the slot is replaced by 
 from __future__ import annotations
 
 import json
+import logging
 import math
-from collections.abc import Callable, Sequence
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,7 +33,7 @@ from models.ssmp.checkpoint import (
     write_tensors,
     write_whole,
 )
-from models.ssmp.data import Feeder, Sample, mean_cosine
+from models.ssmp.data import Feeder, Sample, digest_samples, mean_cosine
 from models.ssmp.evaluate import Evaluation, evaluate_model, held_out_accuracy
 from models.ssmp.history import History
 from models.ssmp.masking import ScheduleName, make_schedule
@@ -39,6 +42,10 @@ from models.ssmp.objective import Loss, MaskedPrediction, Objective, WholeTraile
 from models.ssmp.ranks import Ranks
 from pipeline.errors import InputError
 
+log = logging.getLogger("trailer")
+
+STATE_SECONDS = 600.0  # a training that is killed loses no more than this
+MASKS, ORDER = 3, 4  # streams of the seed
 WARM_UP = 0.1  # share of the steps; this and the next two as published
 WEIGHT_DECAY = 0.1
 BETAS = (0.9, 0.95)
@@ -130,8 +137,11 @@ class Learner:
             raise InputError(f"{self.ranks.world} processes cannot share batches of {recipe.batch_size} trailers")
         on_gpu = self.device.type == "cuda"
         if on_gpu and isinstance(model, SSMP):
-            model.compile_blocks()
-        self.rng = np.random.default_rng(recipe.seed)
+            if any(shutil.which(compiler) for compiler in ("cc", "gcc", "clang")):
+                model.compile_blocks()
+            else:
+                log.warning("no C compiler here: training without torch.compile, which is slower")
+        self.rng = np.random.default_rng((recipe.seed, MASKS))
         self.objective = choose_objective(self.model, recipe, self.rng)
         learned = [p for p in self.model.parameters() if p.requires_grad]
         groups = [
@@ -186,9 +196,11 @@ class Learner:
     def _choose(self, count: int) -> list[int]:
         """The samples of this step. What is left over at an epoch's end is left out, other ones each time."""
         size = min(self.recipe.batch_size, count)
+        if size < self.ranks.world:
+            raise InputError(f"{self.ranks.world} processes cannot share {count} trailers")
         epoch, place = divmod(self.step, count // size)
         if self._order[0] != epoch:
-            order = np.random.default_rng((self.recipe.seed, epoch)).permutation(count)
+            order = np.random.default_rng((self.recipe.seed, ORDER, epoch)).permutation(count)
             self._order = epoch, [int(i) for i in order]
         return self._order[1][place * size : (place + 1) * size]
 
@@ -199,19 +211,19 @@ class Learner:
             return self.recipe.lr * (self.step + 1) / warm
         return self.recipe.lr * 0.5 * (1 + math.cos(math.pi * (self.step - warm) / max(self.recipe.steps - warm, 1)))
 
-    def save(self, path: Path, *, best: float, best_step: int) -> None:
+    def save(self, path: Path, about: Mapping[str, object]) -> None:
         """Write everything to path (.json) and a weights file that it names, so that going on equals never stopping.
 
-        The weights get a name of their own each time: killed between the two writes, the old pair is still whole.
+        about: what the caller wants to know again; its "data" must be the same on loading. The weights get a name of their
+        own each time: killed between the two writes, the old pair is still whole.
         """
         tensors = {f"model.{name}": tensor.detach().cpu() for name, tensor in self.model.state_dict().items()}
         for number, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{name}": tensor.detach().cpu() for name, tensor in moments.items()}
         weights = path.with_name(f"{path.stem}-{self.step}.safetensors")
-        about = {
+        state = {
+            **about,
             "step": self.step,
-            "best": best,
-            "best_step": best_step,
             "recipe": asdict(self.recipe),
             "config": asdict(self.model.config),
             "schedule": _state_of(self.objective),
@@ -219,31 +231,41 @@ class Learner:
             "weights": weights.name,
             "sha256": write_tensors(weights, tensors),
         }
-        write_whole(path, (json.dumps(about, indent=1) + "\n").encode())
+        write_whole(path, (json.dumps(state, indent=1) + "\n").encode())
         for old in path.parent.glob(f"{path.stem}-*.safetensors"):
             if old != weights:
                 old.unlink()
 
-    def load(self, path: Path) -> tuple[float, int]:
-        """Take up what save() wrote; returns its (best, best_step). InputError if it is of another training."""
-        about = read_json(path)
-        if about.get("recipe") != asdict(self.recipe) or about.get("config") != asdict(self.model.config):
-            raise InputError(f"cannot resume {path}: it was trained with other settings; use them, or another folder")
-        tensors = read_tensors(path.with_name(Path(str(about["weights"])).name), str(about["sha256"]))
-        weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
-        self.model.load_state_dict(weights)
-        state = self.optimizer.state_dict()
-        for name, tensor in tensors.items():
-            if name.startswith("optimizer."):
-                _, number, moment = name.split(".")
-                state["state"].setdefault(int(number), {})[moment] = tensor
-        self.optimizer.load_state_dict(state)
-        if isinstance(self.objective, MaskedPrediction):
-            for name, value in cast(dict[str, object], about["schedule"]).items():
-                setattr(self.objective.schedule, name, value)
-        self.rng.bit_generator.state = cast(dict[str, object], about["rng"])
-        self.step = cast(int, about["step"])
-        return cast(float, about["best"]), cast(int, about["best_step"])
+    def load(self, path: Path, data: Mapping[str, str]) -> dict[str, object]:
+        """Take up what save() wrote, and return it. InputError if it is of another training, or is not whole."""
+        state = read_json(path, "state of a training")
+        wanted = {"recipe": asdict(self.recipe), "config": asdict(self.model.config), "data": dict(data)}
+        for name, now in wanted.items():
+            then = state.get(name)
+            if then != now:
+                known = then if isinstance(then, dict) else {}
+                other = [key for key in now if known.get(key) != now[key]]
+                raise InputError(
+                    f"cannot resume {path}: it was trained with other {', '.join(other)}; give the same, or another --out"
+                )
+        try:
+            tensors = read_tensors(path.with_name(Path(str(state["weights"])).name), str(state["sha256"]))
+            weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+            self.model.load_state_dict(weights)
+            optimizer = self.optimizer.state_dict()
+            for name, tensor in tensors.items():
+                if name.startswith("optimizer."):
+                    _, number, moment = name.split(".")
+                    optimizer["state"].setdefault(int(number), {})[moment] = tensor
+            self.optimizer.load_state_dict(optimizer)
+            if isinstance(self.objective, MaskedPrediction):
+                for name, value in cast(dict[str, object], state["schedule"]).items():
+                    setattr(self.objective.schedule, name, value)
+            self.rng.bit_generator.state = cast(dict[str, object], state["rng"])
+            self.step = cast(int, state["step"])
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise InputError(f"cannot resume {path}: it is not whole ({error}); begin anew in another --out") from error
+        return state
 
 
 def choose_objective(model: Model, recipe: Recipe, rng: np.random.Generator) -> Objective:
@@ -277,9 +299,10 @@ def train(
     config.initial_scale is replaced by the one measured on the training films (not if literal). testing: held-out
     samples, whose accuracy chooses the best checkpoint. Every save_every steps: accuracy on them, best and last written.
     encoder, data, command: for the card. resume: go on from what an interrupted training with the same arguments left in
-    out; the result is the same as without the interruption. start: a checkpoint whose weights are taken to begin with, of
-    the same shape; none: from scratch. progress is called after every step. out also gets history.jsonl, a line a step;
-    mask-rate.svg, the curve of the supplement's Figure 5; with tensorboard, the same scalars as event files.
+    out; the result is the same as without the interruption; other data or settings are refused. start: a checkpoint whose
+    weights are taken to begin with, of the same shape; none: from scratch. progress is called after every step. out
+    also gets history.jsonl, a line a step; mask-rate.svg, the curve of the supplement's Figure 5; with tensorboard, the
+    same scalars as event files.
     Raises InputError for samples of another width than config, and ValueError for fewer than one step.
     """
     if recipe.steps < 1 or save_every < 1 or not learning or not testing:
@@ -299,31 +322,40 @@ def train(
         model.load_state_dict(begun.state_dict())
     learner = Learner(model, recipe, device=device, ranks=ranks)
     best_path, last_path, state_path = out / "best.safetensors", out / "last.safetensors", out / "state.json"
-    best, best_step = learner.load(state_path) if resume and state_path.exists() else (-1.0, 0)
+    identity = {"learning": digest_samples(learning), "held_out": digest_samples(testing), "encoder": encoder}
+    best, best_step = -1.0, 0
+    if resume and state_path.exists():
+        state = learner.load(state_path, identity)
+        if _is_whole(best_path):  # else killed between its two files: the next one measured is the best
+            best, best_step = cast(float, state["best"]), cast(int, state["best_step"])
     about = f"{data}: {len(learning)} trailers, {len(testing)} held out"
     card = Card(data=about, command=command, seed=recipe.seed)
 
     with ExitStack() as stack:
         leads = ranks.rank == 0
         history = stack.enter_context(History(out, learner.step, tensorboard=tensorboard)) if leads else None
+        saved = time.monotonic()
         while learner.step < recipe.steps:
             step = learner.take_step(learning)
+            if history is None:
+                continue
             due = step.step % save_every == 0 or step.step == recipe.steps
-            if due and history is not None:
-                score = held_out_accuracy(learner.model, testing, seed=recipe.seed)
+            if due:
+                half = recipe.precision == "bfloat16"
+                score = held_out_accuracy(learner.model, testing, seed=recipe.seed, bfloat16=half)
                 step = replace(step, held_out=score)
                 now = replace(card, figures={"step": float(step.step), "held_out": score})
                 if score > best:
                     best, best_step = score, step.step
                     save_checkpoint(best_path, learner.model, encoder=encoder, card=now)
                 save_checkpoint(last_path, learner.model, encoder=encoder, card=now)
-            if history is not None:
-                history.add(step)
-                if due:
-                    history.keep()
-                    learner.save(state_path, best=best, best_step=best_step)
-                if progress is not None:
-                    progress(step)
+            history.add(step)
+            if due or time.monotonic() - saved > STATE_SECONDS:
+                history.keep()
+                learner.save(state_path, {"best": best, "best_step": best_step, "data": identity})
+                saved = time.monotonic()
+            if progress is not None:
+                progress(step)
     ranks.wait()
     checkpoint = load_model(best_path, device=device)
     evaluation = evaluate_model(checkpoint.model, testing, seed=recipe.seed)
@@ -332,6 +364,14 @@ def train(
         figures = {"step": float(best_step), "held_out": best, **evaluation.figures()}
         save_checkpoint(best_path, checkpoint.model, encoder=encoder, card=replace(checkpoint.card, figures=figures))
     return TrainingResult(best_path, last_path, learner.step, best_step, best, evaluation)
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        load_model(path)
+    except InputError:
+        return False
+    return True
 
 
 def _state_of(objective: Objective) -> dict[str, object]:

@@ -113,6 +113,36 @@ def test_a_bad_file_is_named(folder, spoil, words):
     assert "\n" not in str(caught.value)
 
 
+def test_any_bytes_in_a_header_are_refused_in_one_line(folder):
+    path = folder / "12-2.npy"
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    messages = []
+    for _ in range(300):
+        spoiled = bytearray(whole)
+        for place in rng.integers(6, 80, size=rng.integers(1, 5)):
+            spoiled[place] = rng.integers(256)
+        path.write_bytes(bytes(spoiled))
+        try:
+            load_samples(folder)
+        except InputError as error:
+            messages.append(str(error))
+    assert len(messages) > 200
+    assert all("12-2.npy" in message and "\n" not in message for message in messages)
+
+
+def test_a_trailer_longer_than_its_film_is_named(folder):
+    np.save(folder / "12-2.npy", np.ones((10, 8), np.float32))
+    with pytest.raises(InputError, match=r"12-2\.npy has 10 shots, its film 12\.npy only 9"):
+        load_samples(folder)
+
+
+def test_files_of_some_system_and_huge_numbers(folder):
+    (folder / "._12-1.npy").write_bytes(b"macOS leaves these")
+    np.save(folder / "12-2.npy", np.load(folder / "12.npy")[[3]].astype(np.float64) * 1e300)
+    assert [s.labels_J.tolist() for s in load_samples(folder)][1] == [3]
+
+
 def test_missing_films_and_folders_are_named(folder):
     (folder / "12.npy").unlink()
     with pytest.raises(InputError, match=r"12\.npy"):

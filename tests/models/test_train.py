@@ -21,7 +21,7 @@ import torch
 from models.baselines.ranker import RankerConfig
 from models.baselines.tgt import TGTConfig
 from models.ssmp.checkpoint import Config, load_checkpoint, load_model
-from models.ssmp.data import Sample, load_samples, split_by_film
+from models.ssmp.data import Sample, load_samples, make_batch, split_by_film
 from models.ssmp.history import draw_curve, read_history
 from models.ssmp.masking import ScheduleName
 from models.ssmp.model import SSMPConfig
@@ -214,6 +214,13 @@ def test_a_training_leaves_checkpoints_and_tells_its_steps(split, tmp_path):
     assert "<polyline" in (tmp_path / "mask-rate.svg").read_text()
 
 
+@pytest.mark.parametrize("text", ["nonsense\n", "[1]\n", '{"step": 1}\n'])
+def test_a_history_of_something_else_is_named(tmp_path, text):
+    (tmp_path / "history.jsonl").write_text(text)
+    with pytest.raises(InputError, match="not the history of a training"):
+        read_history(tmp_path / "history.jsonl")
+
+
 def test_the_curve_shows_the_rate():
     drawn = draw_curve([(step, step / 10, 0.5) for step in range(11)])
     rate = drawn.split('<polyline points="')[2].split('"')[0].split()
@@ -299,7 +306,7 @@ def test_unusable_requests_are_refused(split, tmp_path):
     with pytest.raises(ValueError, match="at least 1"):
         run(split, tmp_path, steps=0)
     run(split, tmp_path / "run", steps=2)
-    with pytest.raises(InputError, match="other settings"):
+    with pytest.raises(InputError, match="trained with other steps"):
         run(split, tmp_path / "run", steps=3, resume=True)
     state = tmp_path / "run" / "state.json"
     state.write_text(json.dumps(json.loads(state.read_text()) | {"sha256": "0" * 64}))
@@ -313,6 +320,56 @@ def test_a_diverging_training_says_so(split):
         model.log_scale.fill_(torch.nan)
     with pytest.raises(InputError, match="diverged at step 1"):
         Learner(model, Recipe(1)).take_step(split[0])
+
+
+def test_a_training_does_not_go_on_with_other_data(split, tmp_path):
+    """Else a film that was learned from could choose the best checkpoint."""
+    learning, testing = split
+    run(split, tmp_path, steps=2)
+    changed = [replace(learning[0], trailer_JD=learning[0].trailer_JD[::-1].copy()), *learning[1:]]
+    for other in ((changed, testing), (learning[1:], testing), (learning, testing[1:])):
+        with pytest.raises(InputError, match=r"trained with other (learning|held_out)"):
+            run(other, tmp_path, steps=2, resume=True)
+    with pytest.raises(InputError, match="trained with other encoder"):
+        run(split, tmp_path, steps=2, resume=True, encoder="imagebind@1")
+
+
+def test_a_best_checkpoint_that_is_half_of_two_is_made_again(split, tmp_path):
+    """Killed between its two files, where going on gives slightly other numbers, as a GPU does."""
+    with pytest.raises(Interrupted):
+        run(split, tmp_path, progress=interrupt_at(9))
+    best = tmp_path / "best.json"
+    best.write_text(json.dumps(json.loads(best.read_text()) | {"sha256": "0" * 64}))
+    load_model(run(split, tmp_path, resume=True).best)
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda s: s.pop("weights"), lambda s: s.update(rng=3), lambda s: s.update(sha256=None)]
+)
+def test_a_state_that_is_not_whole_is_named(split, tmp_path, spoil):
+    run(split, tmp_path, steps=2)
+    path = tmp_path / "state.json"
+    state = json.loads(path.read_text())
+    spoil(state)
+    path.write_text(json.dumps(state))
+    with pytest.raises(InputError, match=r"state\.json|state-2"):
+        run(split, tmp_path, steps=2, resume=True)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_batch_weighs_its_trailers_as_its_parts_do(split, kind):
+    """The loss is a sum over slots, whoever stands beside them: what makes several processes the same as one."""
+    learner = Learner(make_model(MODELS[kind], 0), Recipe(1, batch_size=4))
+    samples = split[0][:4]
+    lengths = np.array([len(sample.labels_J) for sample in samples])
+    hidden = np.arange(lengths.max()) < lengths[:, None]
+    parts = []
+    for chosen in ([0, 1, 2, 3], [0, 2], [1, 3]):
+        mask = hidden[chosen][:, : lengths[chosen].max()]
+        with torch.no_grad():
+            loss, right = learner.objective.measure(make_batch([samples[i] for i in chosen]), mask)
+        parts.append((float(loss), float(right)))
+    assert parts[0] == pytest.approx((parts[1][0] + parts[2][0], parts[1][1] + parts[2][1]), rel=1e-5)
 
 
 @pytest.mark.parametrize("schedule", ["self_paced", "fixed"])
