@@ -66,7 +66,9 @@ def test_big_buck_bunny_shows_story_and_nothing_else(make: Make) -> None:
 def test_the_coverage_is_spread_over_the_story(make: Make) -> None:
     """Not all from one place: every third of the usable story is seen."""
     _, edit = make(BUNNY, "tos_score_03_The_battle.ogg", "seed=1")
-    places = np.array([(c.source.start - BUNNY_TITLE_ENDS) / (BUNNY_STORY_SECRET - BUNNY_TITLE_ENDS) for c in edit.cuts])
+    places = np.array(
+        [(c.source.start - BUNNY_TITLE_ENDS) / (BUNNY_STORY_SECRET - BUNNY_TITLE_ENDS) for c in edit.cuts]
+    )
     shares = np.histogram(places, bins=3, range=(0, 1))[0] / len(places)
     assert shares.min() > 0.12
 
