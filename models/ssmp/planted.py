@@ -8,16 +8,31 @@ its own:
   look    one of `looks` fixed vectors; in each scene the looks come in their cycle, from a random one on;
   cue     one of `looks` other fixed vectors, drawn for each shot: the look that the editor puts beside it;
   theme   the film's theme, on all shots; a starred shot shows one theme more, and each act has one star of each theme;
-  marks   the first shot is a studio's logo, the last the credits, in all films.
+  marks   the first shot is a studio's logo, the last the credits, in all films; both are set in the film's theme.
 The editor fills the slots by four rules:
   anchor  the star of the film's theme in act number g (g-th of equal parts), g counting the anchors of the trailer;
   follow  the shot of the scene hinted at by the left neighbour, in the look of that neighbour's cue;
   precede the shot of the scene that hints at the right neighbour's, in the look of that neighbour's cue;
   bridge  the shot of the left neighbour's scene in the right neighbour's look.
-Each rule takes one look at the neighbours, but the next hint and cue are drawn afresh: they stand in the film only, on
-the shot just found. Two links or a bridge in a row therefore cannot be worked out in one prediction by a network of two
-layers, while one that is shown what was fixed needs one easy step a time. That is what decoding by rounds is for.
-Nothing is left to the editor's choice, so the ceiling of slot accuracy is 1; all labels of a trailer differ.
+A rule needs one look at the neighbours, but where it leads the next hint and cue are new: they stand on the shot just
+found and nowhere else. So two links in a row, or a bridge after them, ask for more looks one upon the other than two or
+three layers have, while a network that is shown what was fixed takes one easy step at a time: what decoding in rounds
+is for. Nothing is left to the editor's choice: the ceiling of slot accuracy is 1 (and an unbounded reader could reach it
+in one prediction). All labels of a trailer differ.
+
+Why logo and credits: rotary positions are relative, and a slot that sees no landmark cannot tell which slot it is.
+Film and trailer have one size in a world: variable sizes were not tried.
+
+Measured at full size (make_world's defaults: I = 60, J = 12; 4,000 films; 3 layers, FFN 128, "sqrtD", lr 4e-3, 48 trailers
+a step, 1,500 steps, schedule as printed, 130 s of one core), seeds 0 / 1 / 2, 60 held-out films:
+  masked accuracy at .1                         .98 / .92 / .95
+  slots, self-corrective                        .87 / .74 / .53
+  slots, confidence-ordered                     .95 / .96 / .77
+  slots, greedy                                 .47 / .33 / .15
+  slots, nothing that was fixed shown again     .47 / .33 / .15
+  bridges, nothing shown / left / right / both  .00 .10 .07 .93 / .02 .08 .10 .98 / .00 .15 .15 .88
+What seed 2 lacks is the film's theme: its anchors are right in .78 of the films, and the rest follows them. More figures,
+and the worlds that failed, in LOG.md.
 I film shots, J slots, D feature width.
 """
 
@@ -35,10 +50,11 @@ from models.ssmp.data import Sample, unit_rows
 
 Kind = Literal["anchor", "follow", "precede", "bridge"]
 LETTERS: dict[str, Kind] = {"A": "anchor", ">": "follow", "<": "precede", "B": "bridge"}
-FULL = "A>>B<<A>>B<A"  # J = 12; a slot's rules are settled at most three steps away from an anchor
-SMALL = "A>>B<<A"  # J = 7, for quick tests
+FULL = "<<A>>B<<A>>>"  # J = 12; a slot stands at most three steps away from an anchor
+SMALL = "<<A>B<<A>"  # J = 9, for quick tests
 THEME_WEIGHT = 0.8  # of the film's theme on every shot; a star adds 1, so that other themes' stars stay decoys
 MARK_WEIGHT = 2.0  # logo and credits stand out: by them a slot can tell how far from the film's end it is
+TITLE_WEIGHT = 2.0  # logo and credits are set in the theme: where a slot looks for its place, it reads the theme
 NOISE = 0.1  # length of the noise on a shot, about
 
 
@@ -132,7 +148,7 @@ def plant_story(world: World, rng: np.random.Generator) -> Story:
     thread_S[loop] = np.roll(loop, -1)  # one loop through all scenes: a chain of links does not come back
     act_G = np.arange(acts)
     first_G, end_G = act_G * n // acts, (act_G + 1) * n // acts
-    stars = [first + rng.permutation(end - first)[:n_themes] for first, end in zip(first_G, end_G, strict=True)]
+    stars = [first + 1 + rng.permutation(end - first - 2)[:n_themes] for first, end in zip(first_G, end_G, strict=True)]
     return Story(
         scene_I=np.repeat(np.arange(world.scenes), n_looks),
         look_I=np.concatenate([(np.arange(n_looks) + rng.integers(n_looks)) % n_looks for _ in range(world.scenes)]),
@@ -173,7 +189,7 @@ def film_story(world: World, story: Story, rng: np.random.Generator) -> NDArray[
     rows_ID += scene_SE[story.thread_S[story.scene_I]] @ world.hint_axes
     rows_ID += world.looks[story.look_I] + world.cues[story.cue_I] + THEME_WEIGHT * world.themes[story.theme]
     rows_ID[story.star_GT] += world.themes
-    rows_ID[[0, -1]] += MARK_WEIGHT * world.marks
+    rows_ID[[0, -1]] += MARK_WEIGHT * world.marks + TITLE_WEIGHT * world.themes[story.theme]
     width = rows_ID.shape[1]
     features_ID: NDArray[np.float32] = unit_rows(rows_ID + rng.normal(0, NOISE / np.sqrt(width), rows_ID.shape)).astype(
         np.float32
