@@ -47,8 +47,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--films", type=int, default=4000)
-    parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--layers", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--lr", type=float, default=4e-3)
     parser.add_argument("--schedule", action="append", help="more SSMP rows, by schedule of the mask rate")
     parser.add_argument("--markdown", type=Path)
@@ -58,9 +58,9 @@ def main() -> None:
     base = SSMPConfig(width, 2 * width, heads=4, layers=layers, in_scale="sqrtD")
     systems: dict[str, tuple[Config, dict[str, Any]]] = {
         "ssmp": (base, {}),
-        # a layer each of encoder and decoder would be as deep; it may have twice that
-        "tgt": (TGTConfig(width, 2 * width, heads=4, layers=layers, in_scale="sqrtD"), {}),
-        "ranker": (RankerConfig(width, 2 * width, heads=4, layers=2 * layers, in_scale="sqrtD"), {}),
+        # never less deep than SSMP: half of TGT's layers are its decoder's
+        "tgt": (TGTConfig(width, 2 * width, heads=4, layers=(layers + 1) // 2, in_scale="sqrtD"), {}),
+        "ranker": (RankerConfig(width, 2 * width, heads=4, layers=layers + 1, in_scale="sqrtD"), {}),
         **{f"ssmp, {name}": (base, {"schedule": name}) for name in options.schedule or []},
     }
     rows: dict[str, list[dict[str, float]]] = {}
