@@ -28,6 +28,7 @@ from models.ssmp.model import SSMPConfig
 from models.ssmp.simulate import write_dataset
 from models.ssmp.train import Learner, Recipe, TrainingResult, make_model, measure_scale, train
 from pipeline.errors import InputError, MissingDependencyError
+from tests.conftest import absent
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = SSMPConfig(16, 32, heads=2, layers=1)
@@ -380,3 +381,30 @@ def test_half_precision_stays_close(split, schedule: ScheduleName):
         losses.append([learner.take_step(split[0]).loss for _ in range(5)])
     assert losses[1] == pytest.approx(losses[0], rel=0.02)  # eight bits of mantissa through one layer
     assert losses[1] != losses[0]
+
+
+@pytest.mark.gpu
+def test_a_gpu_trains_as_a_cpu(split):
+    """float32: the same losses but for rounding; bfloat16: eight bits of mantissa through one layer."""
+    if not torch.cuda.is_available():
+        absent("gpu", "no GPU here")
+    losses = []
+    for device, precision in (("cpu", "float32"), ("cuda", "float32"), ("cuda", "bfloat16")):
+        learner = Learner(make_model(TINY, 0), Recipe(5, precision=precision), device=device)
+        losses.append([learner.take_step(split[0]).loss for _ in range(5)])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert losses[2] == pytest.approx(losses[0], rel=0.02)
+
+
+@pytest.mark.gpu
+def test_forward_and_backward_never_wait_for_the_gpu(split):
+    if not torch.cuda.is_available():
+        absent("gpu", "no GPU here")
+    learner = Learner(make_model(TINY, 0), Recipe(5, precision="bfloat16"), device="cuda")
+    learner.take_step(split[0])  # compiles, sends the features, makes the optimizer's state
+    hidden = learner.objective.draw(np.array([len(split[0][i].labels_J) for i in range(3)]), learner.rng)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        learner._backward([0, 1, 2], hidden, int(hidden.sum()))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
