@@ -156,9 +156,7 @@ def test_a_part_of_the_track_counts_from_its_own_start() -> None:
     assert cut(samples, offset=21.7).duration == pytest.approx(60 - 21.7)
 
 
-@pytest.mark.parametrize(
-    ("mean", "least"), [(0.5, 0.5), (0.5, 0.4), (4.0, 2.0), (20.0, 10.0), (0.5, 10.0), (20.0, 0.2)]
-)
+@pytest.mark.parametrize(("mean", "least"), [(0.5, 0.5), (0.5, 0.4), (4.0, 2.0), (20.0, 10.0), (0.5, 10.0), (20.0, 0.2)])
 def test_settings_are_kept(mean: float, least: float) -> None:
     samples, clicks, _ = make_clicks(120, {0: 0.2, 15: 1.0}, 30.0)
     segments = cut(samples, settings=MusicSettings(mean_seconds=mean, min_seconds=least))
@@ -387,9 +385,7 @@ def test_the_script_composes_the_bundled_samples(bed: str) -> None:
 
 def test_chords_are_led_by_the_shortest_way() -> None:
     voicings = compose().lead(("D", "A", "Bm", "G"), 54, 74, 4)
-    assert all(
-        {p % 12 for p in v} == set(compose().spell(c)) for v, c in zip(voicings, ("D", "A", "Bm", "G"), strict=True)
-    )
+    assert all({p % 12 for p in v} == set(compose().spell(c)) for v, c in zip(voicings, ("D", "A", "Bm", "G"), strict=True))
     moves = [np.abs(np.subtract(a, b)).sum() for a, b in pairwise(voicings)]
     assert max(moves) <= 8  # two semitones a voice
 

@@ -81,15 +81,8 @@ class Score:
         starts = [round(first * self.bar, 6) for first in self.sections.values()]
         ends = [*starts[1:], round(self.duration, 6)]
         sections = [{"name": n, "start": s, "end": e} for n, s, e in zip(self.sections, starts, ends, strict=True)]
-        return {
-            "title": self.title,
-            "mood": self.mood,
-            "tempo": self.tempo,
-            "duration": round(self.duration, 6),
-            "licence": LICENCE,
-            "sections": sections,
-            "beats": self.beats(),
-        }
+        return {"title": self.title, "mood": self.mood, "tempo": self.tempo, "duration": round(self.duration, 6),
+                "licence": LICENCE, "sections": sections, "beats": self.beats()}
 
 
 def _form(opening: int, setup: int, escalation: int, climax: int, stop_down: int = 1) -> dict[str, int]:
@@ -99,83 +92,13 @@ def _form(opening: int, setup: int, escalation: int, climax: int, stop_down: int
 
 
 DARK_RISE = Score(
-    "dark_rise",
-    "Dark Rise",
-    "dark, tense, rising",
-    104.0,
-    1,
-    _form(4, 8, 8, 6),
-    (
-        "Dm",
-        "Dm",
-        "Bb",
-        "Bb",
-        "Dm",
-        "Dm",
-        "Bb",
-        "Bb",
-        "Gm",
-        "Gm",
-        "A",
-        "A",
-        "Dm",
-        "Bb",
-        "F",
-        "C",
-        "Gm",
-        "Bb",
-        "A",
-        "A",
-        "Dm",
-        "Bb",
-        "F",
-        "C",
-        "Gm",
-        "A",
-        "A",
-        "Dm",
-    ),
-)
+    "dark_rise", "Dark Rise", "dark, tense, rising", 104.0, 1, _form(4, 8, 8, 6),
+    ("Dm", "Dm", "Bb", "Bb", "Dm", "Dm", "Bb", "Bb", "Gm", "Gm", "A", "A", "Dm", "Bb", "F", "C", "Gm", "Bb", "A", "A",
+     "Dm", "Bb", "F", "C", "Gm", "A", "A", "Dm"))
 BRIGHT_STEP = Score(
-    "bright_step",
-    "Bright Step",
-    "bright, warm, hopeful",
-    118.0,
-    2,
-    _form(4, 8, 8, 8),
-    (
-        "D",
-        "D",
-        "G",
-        "G",
-        "D",
-        "A",
-        "Bm",
-        "G",
-        "D",
-        "A",
-        "G",
-        "A",
-        "D",
-        "A",
-        "Bm",
-        "G",
-        "Em",
-        "Bm",
-        "G",
-        "A",
-        "D",
-        "A",
-        "Bm",
-        "G",
-        "D",
-        "F#m",
-        "G",
-        "A",
-        "A",
-        "D",
-    ),
-)
+    "bright_step", "Bright Step", "bright, warm, hopeful", 118.0, 2, _form(4, 8, 8, 8),
+    ("D", "D", "G", "G", "D", "A", "Bm", "G", "D", "A", "G", "A", "D", "A", "Bm", "G", "Em", "Bm", "G", "A",
+     "D", "A", "Bm", "G", "D", "F#m", "G", "A", "A", "D"))
 SCORES = {score.name: score for score in (DARK_RISE, BRIGHT_STEP)}
 
 
@@ -200,13 +123,9 @@ def lead(chords: Sequence[str], lowest: int, highest: int, voices: int) -> list[
     for chord in chords:
         root, third, fifth = spell(chord)
         pitches = [p for p in range(lowest, highest + 1) if p % 12 in (root, third, fifth)]
-        whole = [
-            v
-            for v in combinations(pitches, voices)
-            if {p % 12 for p in v} >= {root, third, fifth}
-            and max(np.diff(v)) <= 12
-            and sum(p % 12 == third for p in v) == 1
-        ]
+        whole = [v for v in combinations(pitches, voices)
+                 if {p % 12 for p in v} >= {root, third, fifth} and max(np.diff(v)) <= 12
+                 and sum(p % 12 == third for p in v) == 1]
         before = voicings[-1] if voicings else tuple(np.linspace(lowest, highest, voices + 2)[1:-1].tolist())
         voicings.append(min(whole, key=lambda v: (sum(abs(a - b) for a, b in zip(v, before, strict=True)), v)))
     return voicings
@@ -229,7 +148,7 @@ def fades(n: int, attack: float, release: float) -> F64:
     a, r = (max(1, min(n // 2, round(x * RATE))) for x in (attack, release))
     envelope = np.ones(n)
     envelope[:a] = 0.5 - 0.5 * np.cos(np.pi * np.arange(a) / a)
-    envelope[n - r :] *= 0.5 + 0.5 * np.cos(np.pi * np.arange(1, r + 1) / r)
+    envelope[n - r:] *= 0.5 + 0.5 * np.cos(np.pi * np.arange(1, r + 1) / r)
     return envelope
 
 
@@ -283,11 +202,8 @@ def bar_chime(pitch: int, partials: Sequence[tuple[float, float, float]]) -> F64
     """A struck bar. partials: (ratio to the fundamental, level, seconds to 1/e)."""
     hertz = 440.0 * 2 ** ((pitch - 69) / 12)
     t = clock(6 * max(tau for _, _, tau in partials))
-    wave = sum(
-        level * np.exp(-t / tau) * np.sin(2 * np.pi * hertz * ratio * t)
-        for ratio, level, tau in partials
-        if hertz * ratio < 18000
-    )
+    wave = sum(level * np.exp(-t / tau) * np.sin(2 * np.pi * hertz * ratio * t)
+               for ratio, level, tau in partials if hertz * ratio < 18000)
     return wave * fades(len(t), 0.0015, 0.02)
 
 
@@ -328,7 +244,7 @@ def clap(rng: np.random.Generator) -> F64:
     for delay, level in ((0.0, 0.6), (0.011, 0.5), (0.021, 0.7), (0.032, 1.0)):
         hand = burst(0.045 if level == 1.0 else 0.008, 900, 4200, rng)
         at = round(delay * RATE)
-        out[at : at + len(hand)] += level * hand
+        out[at:at + len(hand)] += level * hand
     return out
 
 
@@ -367,8 +283,8 @@ class Desk:
         at = round((bar * self.score.bar + beat * self.score.beat) * RATE)
         stereo = gain * (np.outer(pan_gains(pan), sound) if sound.ndim == 1 else sound)
         stereo = stereo[:, : self.dry.shape[1] - at]
-        self.dry[:, at : at + stereo.shape[1]] += stereo
-        self.room[:, at : at + stereo.shape[1]] += send * stereo
+        self.dry[:, at:at + stereo.shape[1]] += stereo
+        self.room[:, at:at + stereo.shape[1]] += send * stereo
 
     def stop(self, bar: float) -> None:
         """Damp everything laid so far within 0.15 s from bar on; only the room rings on."""
@@ -388,7 +304,7 @@ class Desk:
         mix = signal.sosfilt(signal.butter(2, 28, "highpass", fs=RATE, output="sos"), mix)  # no DC, no rumble
         n = round(FADE_SECONDS * RATE)
         silent = RATE // 4
-        mix[:, -n - silent : -silent] *= 0.5 + 0.5 * np.cos(np.pi * np.arange(n) / n)
+        mix[:, -n - silent: -silent] *= 0.5 + 0.5 * np.cos(np.pi * np.arange(n) / n)
         mix[:, -silent:] = 0.0
         peaks = measure_peaks(mix)
         out, gain = mix, 1.0
@@ -404,9 +320,8 @@ def room_impulse(decay: float, rng: np.random.Generator) -> F64:
     sides = []
     for _ in range(2):
         bands = [(90, 500, 1.0, 1.0), (500, 2500, 0.7, 0.8), (2500, 9000, 0.35, 0.45)]
-        side = sum(
-            level * noise(decay, low, high, rng) * 10 ** (-3 * t / (decay * share)) for low, high, share, level in bands
-        )
+        side = sum(level * noise(decay, low, high, rng) * 10 ** (-3 * t / (decay * share))
+                   for low, high, share, level in bands)
         sides.append(side * fades(len(t), 0.012, 0.05))  # the rise is the way to the nearest wall
     impulse = np.array(sides)
     return impulse / np.sqrt((impulse**2).sum() / 2)
@@ -430,9 +345,8 @@ def limit(samples: F64, peaks: F64) -> F64:
 
 def loudness(samples: F64) -> float:
     """Integrated loudness in LUFS (ITU-R BS.1770-4: K weighting at 48 kHz, 400 ms blocks, both gates)."""
-    shelf = signal.lfilter(
-        (1.53512485958697, -2.69169618940638, 1.19839281085285), (1.0, -1.69065929318241, 0.73248077421585), samples
-    )
+    shelf = signal.lfilter((1.53512485958697, -2.69169618940638, 1.19839281085285),
+                           (1.0, -1.69065929318241, 0.73248077421585), samples)
     power = np.cumsum(signal.lfilter((1.0, -2.0, 1.0), (1.0, -1.99004745483398, 0.99007225036621), shelf) ** 2, axis=1)
     block, hop = int(0.4 * RATE), int(0.1 * RATE)
     ends = np.arange(block, power.shape[1], hop)
@@ -467,9 +381,7 @@ def compose_dark_rise() -> F64:
             desk.lay(strings((57, 69), s.bar - 0.5, 700.0, rng, 0.3), bar, 0, 0.10)
             desk.lay(riser(s.bar, rng), bar, 0, 0.30, send=0.1)
             continue
-        base, growth = {"opening": (0.30, 0.03), "set-up": (0.45, 0.02), "escalation": (0.62, 0.03), "climax": (1, 0)}[
-            part
-        ]
+        base, growth = {"opening": (0.30, 0.03), "set-up": (0.45, 0.02), "escalation": (0.62, 0.03), "climax": (1, 0)}[part]
         level = base + growth * into
         # the drone breathes under everything
         desk.lay(strings((26, 38), s.bar, 180.0 + 300 * level, rng, 0.35), bar, 0, 0.55 * level)
@@ -478,14 +390,8 @@ def compose_dark_rise() -> F64:
         for sixteenth in range(16):  # the clock: eighths, then sixteenths
             if sixteenth % (4 if part == "opening" else 2 if part == "set-up" else 1) == 0:
                 accent = 1.0 if sixteenth % 4 == 0 else 0.55
-                desk.lay(
-                    tick if sixteenth % 4 == 0 else tock,
-                    bar,
-                    sixteenth / 4,
-                    0.34 * level * accent,
-                    0.5 if sixteenth % 4 else -0.3,
-                    0.4,
-                )
+                desk.lay(tick if sixteenth % 4 == 0 else tock, bar, sixteenth / 4, 0.34 * level * accent,
+                         0.5 if sixteenth % 4 else -0.3, 0.4)
         if part == "opening":
             if bar % 2 == 0:
                 desk.lay(boom, bar, 0, 0.42, send=0.5)
@@ -493,13 +399,8 @@ def compose_dark_rise() -> F64:
             continue
         for eighth in range(8):  # the pulse
             accent = 1.0 if eighth % 2 == 0 else 0.6
-            desk.lay(
-                staccato(root + (12 if eighth in (3, 6) else 0), 0.5 * s.beat, 500 + 900 * level),
-                bar,
-                eighth / 2,
-                0.52 * level * accent,
-                send=0.08,
-            )
+            desk.lay(staccato(root + (12 if eighth in (3, 6) else 0), 0.5 * s.beat, 500 + 900 * level), bar, eighth / 2,
+                     0.52 * level * accent, send=0.08)
         if part == "set-up":
             desk.lay(big, bar, 0, 0.55, send=0.35)
             if into >= 4:
@@ -514,14 +415,8 @@ def compose_dark_rise() -> F64:
         top = high[bar] if part == "climax" or into >= 4 else low[bar]
         for sixteenth, voice in enumerate((0, 2, 1, 2, 3, 2, 1, 2) * 2):
             accent = 1.0 if sixteenth % 4 == 0 else 0.62
-            desk.lay(
-                staccato(top[voice], 0.40 * s.beat, 3600.0),
-                bar,
-                sixteenth / 4,
-                0.42 * level * accent,
-                0.55 if sixteenth % 2 else -0.55,
-                0.3,
-            )
+            desk.lay(staccato(top[voice], 0.40 * s.beat, 3600.0), bar, sixteenth / 4, 0.42 * level * accent,
+                     0.55 if sixteenth % 2 else -0.55, 0.3)
         desk.lay(big, bar, 0, 0.85 * level, send=0.35)
         for beat, which, gain in ((1.0, 1, 0.35), (1.5, 0, 0.5), (2.0, 0, 0.7), (3.0, 1, 0.5), (3.5, 2, 0.55)):
             desk.lay(toms[which], bar, beat, gain * level, 0.35 * (which - 1), 0.3)
@@ -560,12 +455,9 @@ def compose_bright_step() -> F64:
     arps = lead(s.chords, 62, 83, 4)
     # the tune, as steps of D major above D6 for two bars at a time: (beat, step, level)
     degrees = (0, 2, 4, 5, 7, 9, 11)
-    tune = {
-        0: ((0, 4, 1.0), (1.5, 5, 0.8), (2, 4, 0.9), (3, 2, 0.8)),
-        1: ((0, 1, 1.0), (1.5, 2, 0.8), (2.5, 4, 0.8)),
-        2: ((0, 3, 1.0), (1, 2, 0.8), (2, 1, 0.9), (3, 3, 0.7)),
-        3: ((0, 3, 1.0), (1.5, 1, 0.8), (2, 6, 0.9), (3, 4, 0.7)),
-    }
+    tune = {0: ((0, 4, 1.0), (1.5, 5, 0.8), (2, 4, 0.9), (3, 2, 0.8)), 1: ((0, 1, 1.0), (1.5, 2, 0.8), (2.5, 4, 0.8)),
+            2: ((0, 3, 1.0), (1, 2, 0.8), (2, 1, 0.9), (3, 3, 0.7)),
+            3: ((0, 3, 1.0), (1.5, 1, 0.8), (2, 6, 0.9), (3, 4, 0.7))}
     for bar, chord in enumerate(s.chords[:-1]):
         part, root = s.section(bar), root_of(chord, 33)
         into = bar - s.sections[part]
@@ -575,9 +467,7 @@ def compose_bright_step() -> F64:
             for beat, pitch in ((2.0, 81), (2.5, 83), (3.0, 85), (3.5, 88)):
                 desk.lay(glockenspiel(pitch + 12), bar, beat, 0.12, 0.2, 0.5)
             continue
-        base, growth = {"opening": (0.42, 0.02), "set-up": (0.55, 0.02), "escalation": (0.72, 0.025), "climax": (1, 0)}[
-            part
-        ]
+        base, growth = {"opening": (0.42, 0.02), "set-up": (0.55, 0.02), "escalation": (0.72, 0.025), "climax": (1, 0)}[part]
         level = base + growth * into
         attack = 0.6 if part == "opening" else 0.2
         desk.lay(strings(pads[bar], s.bar, 500 + 1500 * level**2, rng, attack), bar, 0, 0.62 * level)
@@ -590,14 +480,8 @@ def compose_bright_step() -> F64:
         figure = (0, 2, 1, 3, 2, 1, 3, 2) if part == "set-up" else (0, 2, 1, 3, 2, 3, 1, 2) * 2
         for step, voice in enumerate(figure):
             on_beat = step % (len(figure) // 4) == 0
-            desk.lay(
-                marimba(arps[bar][voice]),
-                bar,
-                step * 4 / len(figure),
-                0.36 * level * (1.0 if on_beat else 0.6),
-                0.7 * (voice - 1.5) / 1.5,
-                0.2,
-            )
+            desk.lay(marimba(arps[bar][voice]), bar, step * 4 / len(figure), 0.36 * level * (1.0 if on_beat else 0.6),
+                     0.7 * (voice - 1.5) / 1.5, 0.2)
             if part == "climax" and on_beat:
                 desk.lay(marimba(arps[bar][voice] + 12), bar, step * 4 / len(figure), 0.2, -0.5, 0.3)
         beats = {"set-up": (0, 2), "escalation": (0, 1, 2, 2.5, 3), "climax": (0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5)}[part]
