@@ -83,14 +83,6 @@ RECIPE = Recipe(800, lr=8e-3, batch_size=16)
 N_TEST = 100  # 900 slots: a share of .25 has deviation .015, and slots of one trailer fall together, so about .03
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def world() -> World:
     return make_world(np.random.default_rng(0), scenes=6, looks=4, themes=1, scene_dim=6, pattern=SMALL)
