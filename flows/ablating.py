@@ -55,9 +55,9 @@ def ablate(
     """
     import numpy as np
 
+    from models.device import choose_device
     from models.ssmp.ablation import Bench, list_variants, measure_variant
     from models.ssmp.data import digest_samples, split_by_film
-    from pipeline.steps import choose_device
     from pipeline.workdir import deliver_text
 
     unknown = [name for name in tables if name not in TITLES]
@@ -67,7 +67,7 @@ def ablate(
     if len({sample.film for sample in whole.learning}) < 2:
         raise InputError(f"{data} has too few films: at least one each to learn from, to choose by and to measure on")
     learning, held_out = split_by_film(whole.learning, 0.1, np.random.default_rng(0))
-    device = choose_device(site)
+    device = choose_device(site.device)
     bench = Bench(
         learning,
         held_out,

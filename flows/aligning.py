@@ -56,7 +56,7 @@ def align_film(
     the nearest row is then the shot that was found, and a slot holds what it holds when a trailer is made. Black shots
     and doubtful ones (title cards, logos, shots that the film does not have) are left out.
     """
-    from models.encoders import load_encoder
+    from models.encoders import identify_encoder
     from pipeline import steps
     from pipeline.align import align_trailer
     from pipeline.media import probe_film
@@ -70,7 +70,7 @@ def align_film(
     _refuse_copies([film_path, *trailer_paths], [film, *trailers])
     name = name_film(film_path.stem) if name is None else name
     if data is not None:
-        check_pair(data, name, load_encoder(config.features.encoder.value).width)
+        check_pair(data, name, identify_encoder(config.features).width)
 
     analysis, cut, seen = _look(film, "", config, site, runner)
     aligned = []
@@ -88,7 +88,7 @@ def align_film(
     written: tuple[Path, ...] = ()
     if data is not None:
         work = WorkDir(site.work_dir, film.fingerprint)
-        rows = runner.step("features", steps.encode, work, analysis, cut, config).load().vectors
+        rows = runner.step("features", steps.encode, work, analysis, cut, config, site).load().vectors
         chosen = [rows[one.alignment.film_shots[one.alignment.found]] for one in aligned]
         written = tuple(add_pair(data, name, rows, chosen))
     return AlignedFilm(film_path, cut.load(), tuple(aligned), written)

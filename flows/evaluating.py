@@ -42,10 +42,10 @@ def evaluate_files(
     film shots, counted from 0). only: lists of films or trailers; films: CSV of years and genres. keep: where to write the
     subject's trailers, in the same form as they are read.
     """
+    from models.device import choose_device
     from models.ssmp.data import choose_samples, load_samples, read_facts, read_lists
     from models.ssmp.evaluate import MASK_RATES, evaluate_trailers, make_by_heuristics, make_by_model, masked_accuracy
     from models.ssmp.model import SSMP
-    from pipeline.steps import choose_device
     from pipeline.workdir import deliver_text
 
     samples: Sequence[Sample] = load_samples(data)
@@ -64,7 +64,7 @@ def evaluate_files(
         if path.suffix == ".json":
             rows = {path.stem: read_trailers(path, samples)}
         else:
-            model = load_for(path, samples, choose_device(site))
+            model = load_for(path, samples, choose_device(site.device))
             rows = make_by_model(
                 model, samples, seed=seed, decoders=decoders, max_rounds=max_rounds, scale=scale,
                 progress=lambda share, name=path.stem: bar(name, share),  # type: ignore[misc]

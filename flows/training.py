@@ -122,12 +122,12 @@ def has_bfloat16(device: str) -> bool:
 
 def name_encoder(name: str | None, width: int, data: Path) -> str:
     """Name and version of what made the features. InputError where that encoder's features are of another width."""
-    from models.encoders import load_encoder
+    from models.encoders import identify_encoder
+    from pipeline.settings import EncoderName, FeatureSettings
 
-    try:
-        known = load_encoder(name or "descriptor")
-    except ValueError:
-        return str(name)  # features made elsewhere: the name is only written down
+    if name is not None and name not in set(EncoderName):
+        return name  # features made elsewhere: the name is only written down
+    known = identify_encoder(FeatureSettings(encoder=EncoderName(name or "descriptor")))
     if known.width == width:
         return known.name
     if name is None:
@@ -192,9 +192,9 @@ def train_checkpoint(
     bar: Callable[[str, float], None],
 ) -> Trained:
     """Train on DATA and leave the best checkpoint at out, its .json beside it; the work lies in out's .training folder."""
+    from models.device import choose_device
     from models.ssmp.ranks import join_ranks, leave_ranks
     from models.ssmp.train import train
-    from pipeline.steps import choose_device
     from pipeline.workdir import deliver_file
 
     check_checkpoint_place(out, resume=resume)
@@ -212,7 +212,7 @@ def train_checkpoint(
                 f"held-out accuracy {100 * step.held_out:.1f} %"
             )
 
-    ranks, device = join_ranks(choose_device(site))
+    ranks, device = join_ranks(choose_device(site.device))
     try:
         recipe = choose_recipe(preset, split, device, values, epochs=epochs)
         result = train(
@@ -292,7 +292,7 @@ def read_film(path: Path, config: TrailerConfig, site: Site, runner: LocalRunner
     work = WorkDir(site.work_dir, film.fingerprint)
     analysis = runner.step("analysis", steps.analyse, work, film)
     shots = runner.step("shots", steps.find_shots, work, analysis, config)
-    features = runner.step("features", steps.encode, work, analysis, shots, config).load()
+    features = runner.step("features", steps.encode, work, analysis, shots, config, site).load()
     cut = shots.load()
     excluded = exclude_shots(cut, config.guards)
     return FilmShots(

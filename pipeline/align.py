@@ -14,7 +14,8 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from models.encoders import Encoder, ShotContent, load_encoder
+from models.encoders import Encoder, ShotContent, encode_shot
+from models.encoders.descriptor import Descriptor
 from pipeline.analysis import read_samples
 from pipeline.features import crop_bars
 from pipeline.records import F32, F64, I64, U8, Analysis, Bool, Shots, Span
@@ -67,7 +68,7 @@ class Alignment:
 def look_at_pictures(analysis: Analysis, shots: Shots, *, progress: Callable[[float], None] | None = None) -> Pictures:
     """All sampled pictures of a film or trailer, without black bars, as signatures."""
     count = len(analysis.sample_times)
-    encoder = load_encoder("descriptor")
+    encoder = Descriptor()
     rows = []
     for number in range(count):
         picture = crop_bars(read_samples(analysis, np.array([number]))[0], analysis)
@@ -84,7 +85,7 @@ def _sign(bgr: U8, encoder: Encoder) -> F32:
     The small copy bears a grade and tells such pictures apart.
     """
     silent = ShotContent([bgr], np.zeros((0, 3), np.float32), np.zeros((0, 1), np.float32))
-    look = encoder.encode(silent)
+    look = encode_shot(encoder, silent)
     small = cv2.resize(cv2.cvtColor(bgr, cv2.COLOR_BGR2LAB), THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.float32)
     small -= small.mean(axis=(0, 1))  # another exposure or tint is the same picture
     small[:, :, 1:] *= CHROMA_WEIGHT

@@ -20,7 +20,6 @@ from pipeline.analysis import analyse_film
 from pipeline.decode import choose_sound, read_track
 from pipeline.edit import Slots, choose_frame_rate, choose_size, lay_out, make_cards, plan_slots, usable_seconds
 from pipeline.editfile import edit_to_json
-from pipeline.errors import InputError
 from pipeline.features import encode_shots
 from pipeline.media import find_ffmpeg
 from pipeline.music import choose_offset, segment_music
@@ -49,7 +48,7 @@ Progress = Callable[[float], None]
 VERSION: Mapping[str, int] = {
     "analysis": 1,
     "shots": 2,
-    "features": 1,
+    "features": 2,
     "music": 1,
     "selection": 1,
     "edit": 2,
@@ -91,13 +90,24 @@ def find_shots(
 
 
 def encode(
-    work: WorkDir, analysis: Artifact[Analysis], shots: Artifact[Shots], config: TrailerConfig, *, progress: Progress
+    work: WorkDir,
+    analysis: Artifact[Analysis],
+    shots: Artifact[Shots],
+    config: TrailerConfig,
+    site: Site,
+    *,
+    progress: Progress,
 ) -> Made[Features]:
     """A vector for every shot."""
     from models.encoders import load_encoder
 
-    encoder = load_encoder(config.features.encoder.value)
-    inputs = {"analysis": analysis.key, "shots": shots.key, "encoder": encoder.name}
+    encoder = load_encoder(config.features, site)
+    inputs = {
+        "analysis": analysis.key,
+        "shots": shots.key,
+        "encoder": encoder.identity.name,
+        "weights": encoder.weights,
+    }
     return work.reuse_or_make(
         "features",
         VERSION["features"],
@@ -148,12 +158,13 @@ def select(
 ) -> Made[Selection]:
     """SSMP fills the slots."""
     del progress
+    from models.device import choose_device
     from models.ssmp.checkpoint import load_checkpoint
     from models.ssmp.model import predict_slots
 
     path = BUNDLED_CHECKPOINT if config.selection.checkpoint == "bundled" else Path(config.selection.checkpoint)
     described = features.load()
-    checkpoint = load_checkpoint(path, encoder=described.encoder, device=choose_device(site))
+    checkpoint = load_checkpoint(path, encoder=described.encoder, device=choose_device(site.device))
     inputs = {
         "features": features.key,
         "segments": segments.key,
@@ -180,17 +191,6 @@ def select(
         )
 
     return work.reuse_or_make("selection", VERSION["selection"], inputs, Selection, make)
-
-
-def choose_device(site: Site) -> str:
-    """cpu or cuda: what the site says, or cuda where there is one. Raises InputError for a device that is not there."""
-    import torch
-
-    if site.device != "auto":
-        if site.device != "cpu" and not (site.device.startswith("cuda") and torch.cuda.is_available()):
-            raise InputError(f"TRAILER_DEVICE is {site.device!r}: auto, cpu, or cuda where there is a GPU")
-        return site.device
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def make_edit(

@@ -71,7 +71,7 @@ def make_trailer(
 
     analysis = runner.step("analysis", steps.analyse, work, film)
     shots = runner.step("shots", steps.find_shots, work, analysis, config)
-    features = runner.step("features", steps.encode, work, analysis, shots, config)
+    features = runner.step("features", steps.encode, work, analysis, shots, config, site)
     if track is None:
         luma, motion = steps.mean_look(analysis.load())
         track = probe_track(choose_bed(luma=luma, motion=motion))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 class ShotContent:
     """What an encoder may look at and listen to.
 
-    pictures: BGR (h, w, 3) uint8, in time order, at least one. changes (k, 3): mean difference between neighbouring
-    pictures in hue, saturation, value, 0..255. sound (w, b): RMS per window and band, full scale = 1; w may be 0.
+    pictures: BGR (h, w, 3) uint8 without black bars, in time order, one for each of the encoder's moments or a single one
+    (a still picture). changes (k, 3): mean difference between neighbouring pictures in hue, saturation, value, 0..255.
+    sound (w, b): RMS per window and band, full scale = 1; w may be 0.
     """
 
     pictures: Sequence[NDArray[np.uint8]]
@@ -23,23 +25,82 @@ class ShotContent:
     sound: NDArray[np.float32]
 
 
-class Encoder(Protocol):
-    """name: with its version, as it stands in keys, checkpoints and edit lists; width: length of a vector."""
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What is known of an encoder without its weights.
+
+    name: with version and variant, as it stands in keys, checkpoints and edit lists. width: length of a vector. licence: of
+    the weights, where it restricts the use of what is made with them, else "".
+    """
 
     name: str
     width: int
+    licence: str = ""
 
-    def encode(self, shot: ShotContent) -> NDArray[np.float32]:
-        """One shot -> unit vector (width,)."""
+
+class Encoder(Protocol):
+    """weights: SHA-256 of the weights, "" without any. batch: shots that encode() is given at once to begin with; whoever
+    calls it halves that when memory runs out.
+    """
+
+    identity: Identity
+    weights: str
+    batch: int
+
+    def moments(self, seconds: float) -> Sequence[float]:
+        """When to look at a shot of that many seconds: offsets from its start, not decreasing, at least one."""
+        ...
+
+    def prepare(self, shot: ShotContent) -> Any:
+        """Bring a shot into the shape that encode() takes: work for the CPU, done while the batch before is encoded."""
+        ...
+
+    def encode(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
+        """What prepare() made of n shots -> unit rows (n, width)."""
         ...
 
 
-def load_encoder(name: str) -> Encoder:
-    """The encoder of that name. Raises ValueError for one that does not exist."""
-    match name:
+class EncoderChoice(Protocol):
+    """Which encoder, and how thoroughly it looks: pipeline.settings.FeatureSettings."""
+
+    @property
+    def encoder(self) -> str: ...
+
+
+class EncoderSite(Protocol):
+    """Where weights lie and networks run: pipeline.settings.Site."""
+
+    @property
+    def weights_dir(self) -> Path: ...
+
+    @property
+    def device(self) -> str: ...
+
+
+def identify_encoder(config: EncoderChoice) -> Identity:
+    """What the encoder that is asked for is called, and how wide its vectors are; nothing is loaded."""
+    match str(config.encoder):
+        case "descriptor":
+            from models.encoders.descriptor import IDENTITY
+
+            return IDENTITY
+        case name:
+            raise ValueError(f"no encoder {name!r}")
+
+
+def load_encoder(config: EncoderChoice, site: EncoderSite) -> Encoder:
+    """The encoder that is asked for. Raises MissingDependencyError where its package or weights are absent."""
+    del site  # the weightless one needs no place
+    match str(config.encoder):
         case "descriptor":
             from models.encoders.descriptor import Descriptor
 
             return Descriptor()
-        case _:
+        case name:
             raise ValueError(f"no encoder {name!r}")
+
+
+def encode_shot(encoder: Encoder, shot: ShotContent) -> NDArray[np.float32]:
+    """One shot -> its unit vector (width,)."""
+    vector: NDArray[np.float32] = encoder.encode([encoder.prepare(shot)])[0]
+    return vector

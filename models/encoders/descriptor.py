@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.encoders import ShotContent
+from models.encoders import Identity, ShotContent
 
 F32 = NDArray[np.float32]
 
@@ -29,16 +29,29 @@ LAYOUT_WEIGHT, COLOUR_WEIGHT, GRADIENT_WEIGHT, MOTION_WEIGHT, SOUND_WEIGHT = 1.0
 TYPICAL_LAB = np.array([0.42, 0.0, 0.0], np.float32)
 TYPICAL_LEVEL_DB = np.array([-38, -36, -38, -40, -44, -48, -54, -60], np.float32)
 QUIETEST_DB = -90.0
+MOST_PICTURES = 5  # per shot; more of one shot add cost and little else
 PICTURE = (160, 96)  # px; every picture is brought to this size
+
+
+IDENTITY = Identity("descriptor@1", WIDTH)
 
 
 class Descriptor:
     """The weightless encoder."""
 
-    name = "descriptor@1"
-    width = WIDTH
+    identity = IDENTITY
+    weights = ""
+    batch = 64
 
-    def encode(self, shot: ShotContent) -> F32:
+    def moments(self, seconds: float) -> Sequence[float]:
+        """MOST_PICTURES, spread over the shot."""
+        return [seconds * (k + 0.5) / MOST_PICTURES for k in range(MOST_PICTURES)]
+
+    def encode(self, prepared: Sequence[F32]) -> F32:
+        """prepare() has done all of the work."""
+        return np.stack(prepared)
+
+    def prepare(self, shot: ShotContent) -> F32:
         """One shot -> unit vector (128,): blocks averaged over its pictures, then motion and sound of the whole shot."""
         seen = np.mean([_describe_picture(picture) for picture in shot.pictures], axis=0)
         vector = np.concatenate([seen, _describe_motion(shot.changes), _describe_sound(shot.sound)]).astype(np.float32)
