@@ -112,7 +112,7 @@ def _look(
     from pipeline.workdir import WorkDir
 
     work = WorkDir(site.work_dir, film.fingerprint)
-    analysis = runner.step(f"analysis{whose}", steps.analyse, work, film)
+    analysis = runner.step(f"analysis{whose}", steps.analyse, work, film, config, site)
     cut = runner.step(f"shots{whose}", steps.find_shots, work, analysis, config)
     seen = analysis.load()
     for warning in seen.warnings:

@@ -25,7 +25,7 @@ def look_at_shots(film_path: Path, config: TrailerConfig, site: Site, runner: Lo
 
     film = probe_film(film_path)
     work = WorkDir(site.work_dir, film.fingerprint)
-    analysis = runner.step("analysis", steps.analyse, work, film)
+    analysis = runner.step("analysis", steps.analyse, work, film, config, site)
     return runner.step("shots", steps.find_shots, work, analysis, config).load()
 
 

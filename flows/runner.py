@@ -29,6 +29,7 @@ from prefect.states import Completed, Failed
 from prefect.tasks import exponential_backoff
 
 from flows.looking import finite
+from pipeline.analysis import Spread
 from pipeline.errors import MediaError, TrailerError
 from pipeline.runner import StepTime, describe_age
 from pipeline.workdir import Artifact, Made
@@ -71,8 +72,10 @@ class PrefectRunner:
         say: Callable[[str], None] | None = None,
         bar: Callable[[str, float], None] | None = None,
         progress_every: float = 1.0,
+        spread: Spread | None = None,
     ) -> None:
         self.times: list[StepTime] = []
+        self.spread = spread
         self._title = title
         self._say = say
         self._bar = bar

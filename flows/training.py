@@ -290,7 +290,7 @@ def read_film(path: Path, config: TrailerConfig, site: Site, runner: LocalRunner
 
     film = probe_film(path)
     work = WorkDir(site.work_dir, film.fingerprint)
-    analysis = runner.step("analysis", steps.analyse, work, film)
+    analysis = runner.step("analysis", steps.analyse, work, film, config, site)
     shots = runner.step("shots", steps.find_shots, work, analysis, config)
     features = runner.step("features", steps.encode, work, analysis, shots, config, site).load()
     cut = shots.load()

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import av
 import numpy as np
+from av.audio.fifo import AudioFifo
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream as AvAudioStream
@@ -30,6 +31,8 @@ from pipeline.records import F32, U8, AudioStream, Film, Span
 
 SOUND_LEAD = 0.5  # s decoded before a wanted sound, for codecs that need a run-up
 SEEK_BACK = (0.0, 2.0, 10.0, 60.0)  # s further back at each try, for containers whose seeks land late
+GATHERED = 1.0  # s of sound that are mixed and resampled together
+MOST_JITTER = 0.05  # s by which a sound's timestamps may stray before it counts as a hole
 LONGEST_GAP = 3600.0  # s of silence that a hole in the sound may stand for
 
 
@@ -57,7 +60,7 @@ class _Resampler:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One decoded picture: BGR (h, w, 3) at time seconds."""
+    """One picture of a finished trailer: BGR (h, w, 3) at time seconds."""
 
     time: float
     bgr: U8
@@ -79,36 +82,101 @@ class Damage:
     pictures: int = 0
     notes: list[str] = field(default_factory=list)
 
+    def add(self, other: Damage) -> None:
+        """Count another pass's damage to this one's; the same note once."""
+        self.packets += other.packets
+        self.pictures += other.pictures
+        self.notes.extend(note for note in other.notes if note not in self.notes)
 
-def decode_film(film: Film, *, width: int, sample_rate: int, damage: Damage) -> Iterator[Picture | Sound]:
-    """All pictures, width wide at most, and the mono sound of the chosen track, in one pass over the file.
 
-    The loop filter is off: it costs a third of the decode and moves no cut. Pictures come in increasing time.
+def decode_film(
+    film: Film,
+    *,
+    damage: Damage,
+    sample_rate: int | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    threads: int = 0,
+) -> Iterator[VideoFrame | Sound]:
+    """The film's pictures from the key frame at `start` (none: the first) to before `end`, in increasing time.
+
+    With a sample_rate the mono sound of the chosen track comes too, from the same pass. The loop filter is off: it costs a
+    third of the decode and moves no cut. threads: of the decoder, 0 for as many as it likes; one costs the least of all in
+    total. What is damaged outside [start, end) is not counted. Raises InputError where nothing can be sought.
     """
     with open_media(film.path) as container:
         video = container.streams.video[_video_position(container, film)]
-        audio = pick_sound(container, film)
+        audio = pick_sound(container, film) if sample_rate else None
         video.thread_type = "AUTO"
+        video.codec_context.thread_count = threads
         video.codec_context.options = {"skip_loop_filter": "all"}
-        size = _fit(film.width, film.height, width)
-        reformatter = VideoReformatter()
-        resampler = _Resampler(layout="mono", rate=sample_rate)
-        last = -np.inf
-        for frame in _frames(container, [video] if audio is None else [video, audio], damage):
+        if start is not None:
+            seek_key_frame(container, video, start)
+        mono = _Mono(sample_rate or 0)
+        last = -np.inf if start is None else np.nextafter(start, -np.inf)
+        span = (-np.inf if start is None else start, np.inf if end is None else end)
+        for frame in _frames(container, [video] if audio is None else [video, audio], damage, span):
             if isinstance(frame, AudioFrame):
-                yield from _mono(frame, resampler)
+                yield from mono.add(frame)
             elif isinstance(frame, VideoFrame):
                 if frame.time is None or frame.time <= last:
-                    damage.pictures += 1
+                    damage.pictures += frame.time is None or frame.time >= span[0]
                     continue
                 last = frame.time
-                small = reformatter.reformat(frame, *size, "bgr24", interpolation=Interpolation.AREA)
-                yield Picture(frame.time, cast(U8, small.to_ndarray()))
+                yield frame  # also the first one past the end: whoever reads may want to see where it stopped
+                if frame.time >= span[1]:
+                    break
+        yield from mono.flush()
+
+
+def decode_sound(film: Film, *, sample_rate: int, damage: Damage) -> Iterator[Sound]:
+    """The mono sound of the chosen track alone, the same as decode_film gives it; no picture is decoded."""
+    with open_media(film.path) as container:
+        audio = pick_sound(container, film)
+        if audio is None:
+            return
+        mono = _Mono(sample_rate)
+        for frame in _frames(container, [audio], damage):
+            if isinstance(frame, AudioFrame):
+                yield from mono.add(frame)
+        yield from mono.flush()
+
+
+def seek_key_frame(container: InputContainer, video: VideoStream, time: float) -> None:
+    """Go to the last key frame at or before a time on the film's clock. Raises InputError where the file cannot."""
+    assert video.time_base is not None
+    try:
+        container.seek(int(time / video.time_base + 1e-6), stream=video, backward=True)
+    except FFmpegError as error:
+        raise InputError(f"{container.name} cannot be read from {time:.3f} s on: {error.strerror}") from error
+
+
+def find_key_frames(film: Film, wanted: Iterable[float]) -> list[float]:
+    """Times of the key frames at which a reader lands who seeks each of the wanted times; increasing, each once."""
+    found: list[float] = []
+    with open_media(film.path) as container:
+        video = container.streams.video[_video_position(container, film)]
+        for time in wanted:
+            try:
+                seek_key_frame(container, video, time)
+                packet = next((p for p in container.demux(video) if p.is_keyframe and p.pts is not None), None)
+            except (InputError, FFmpegError):
+                break  # it cannot be sought: fewer places, and the pass goes through instead
+            if packet is None or packet.time_base is None or packet.pts is None:
+                break
+            key = float(packet.pts * packet.time_base)
+            if key > film.start and (not found or key > found[-1]):
+                found.append(key)
+    return found
 
 
 def _frames(
-    container: InputContainer, streams: Sequence[VideoStream | AvAudioStream], damage: Damage
+    container: InputContainer,
+    streams: Sequence[VideoStream | AvAudioStream],
+    damage: Damage,
+    span: tuple[float, float] = (-np.inf, np.inf),
 ) -> Iterator[object]:
+    """Decoded frames in the order of the file; damaged packets are counted where their time lies within the span."""
     packets = container.demux(*streams)
     while True:
         try:
@@ -121,17 +189,45 @@ def _frames(
         try:
             yield from packet.decode()
         except FFmpegError:
-            damage.packets += 1
+            time = None if packet.pts is None or packet.time_base is None else float(packet.pts * packet.time_base)
+            damage.packets += time is None or span[0] <= time < span[1]
 
 
-def _mono(frame: AudioFrame, resampler: _Resampler) -> Iterator[Sound]:
-    if frame.time is None:
-        return
-    start = frame.time
-    frame.pts = None  # holes must stay holes: the resampler would fill them
-    for block in resampler.resample(frame):
-        yield Sound(start, block.to_ndarray()[0])
-        start += block.samples / block.sample_rate
+class _Mono:
+    """Gathers sound frames for a second before they are mixed and resampled: forty times fewer calls.
+
+    Holes stay holes, and a frame without a time is left out.
+    """
+
+    def __init__(self, rate: int) -> None:
+        self._resampler = _Resampler(layout="mono", rate=rate)
+        self._fifo = AudioFifo()
+        self._key: tuple[str, str, int] | None = None
+        self._start = 0.0  # time of the first sample gathered, s
+        self._next = 0.0  # and of the one that should follow the last
+
+    def add(self, frame: AudioFrame) -> Iterator[Sound]:
+        if frame.time is None or not frame.samples:
+            return
+        time, seconds = frame.time, frame.samples / frame.sample_rate
+        key = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if key != self._key or abs(time - self._next) > MOST_JITTER or time - self._start > GATHERED:
+            yield from self.flush()
+            self._key, self._start, self._next = key, time, time
+        frame.pts = None  # the resampler would fill holes
+        self._fifo.write(frame)
+        self._next += seconds
+
+    def flush(self) -> Iterator[Sound]:
+        gathered = self._fifo.read() if self._fifo.samples else None
+        if gathered is None:
+            return
+        start = self._start
+        gathered.pts = None
+        for block in self._resampler.resample(gathered):
+            yield Sound(start, block.to_ndarray()[0])
+            start += block.samples / block.sample_rate
+        self._fifo = AudioFifo()
 
 
 def _video_position(container: InputContainer, film: Film) -> int:

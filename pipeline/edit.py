@@ -70,7 +70,7 @@ def usable_seconds(shots: Shots, times: F64, settings: EditSettings) -> F64:
     """Longest cut that each shot can give (n,), s, with the margins left out. times: timestamps of the film's pictures."""
     usual = float(np.median(np.diff(times)))
     seconds = np.zeros(len(shots))
-    for number, span in enumerate(shots.spans):
+    for number, span in enumerate(shots.clear):
         inside = _pictures_in(span, times)
         if len(inside) > 2 * settings.margin_frames:
             first, closing = inside[settings.margin_frames], inside[-settings.margin_frames]
@@ -169,7 +169,7 @@ def lay_out(slots: Slots, selection: Selection, shots: Shots, times: F64, settin
     """
     cuts = []
     for slot, (shot, length) in enumerate(zip(selection.shots, slots.lengths, strict=True)):
-        source = place_cut(shots.spans[shot], length / slots.frame_rate, times, settings.margin_frames)
+        source = place_cut(shots.clear[shot], length / slots.frame_rate, times, settings.margin_frames)
         cuts.append(
             Cut(
                 slot=slot,

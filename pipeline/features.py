@@ -21,7 +21,7 @@ def encode_shots(
     analysis: Analysis, shots: Shots, encoder: Encoder, *, progress: Callable[[float], None] | None = None
 ) -> Features:
     """Features (n, encoder.width), row i for shot i, from the analysis' sampled pictures, changes and sound levels."""
-    rows = encode_all(encoder, len(shots), lambda n: show_shot(analysis, shots.spans[n], encoder), progress=progress)
+    rows = encode_all(encoder, len(shots), lambda n: show_shot(analysis, shots.clear[n], encoder), progress=progress)
     return Features(shots.film.fingerprint, encoder.identity.name, rows)
 
 
@@ -79,7 +79,7 @@ def show_shot(analysis: Analysis, span: Span, encoder: Encoder) -> ShotContent:
     """What the encoder may see of a shot: at each of its moments the nearest sampled picture of the shot."""
     numbers = _nearest_samples(analysis, span, encoder.moments(span.duration))
     kept, where = np.unique(numbers, return_inverse=True)
-    pictures = [crop_bars(picture, analysis) for picture in read_samples(analysis, kept)]
+    pictures = [crop_bars(picture, analysis) for picture in read_samples(analysis, kept, shortest=encoder.shortest)]
     first, last = np.searchsorted(analysis.times, [span.start, span.end])
     windows = slice(
         max(0, round((span.start - analysis.sound_start) / analysis.sound_step)),

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from fractions import Fraction
 
 import numpy as np
-from scipy.ndimage import uniform_filter1d
 
 from pipeline.records import F32, Cut
 
@@ -58,6 +57,8 @@ def frame_to_sample(frame: int, frame_rate: Fraction) -> int:
 
 def _local_level(music: F32) -> F32:
     """RMS of the music around each sample (n,), not below the floor under its mean; 0.05 (-26 dB) where there is none."""
+    from scipy.ndimage import uniform_filter1d
+
     power = np.mean(music**2, axis=1)
     mean = float(power.mean())
     if mean < 1e-8:

@@ -22,9 +22,6 @@ from math import ceil
 from pathlib import Path
 
 import numpy as np
-from scipy.ndimage import maximum_filter1d, uniform_filter1d
-from scipy.signal import find_peaks, lfilter
-from scipy.stats import rankdata
 
 from pipeline.errors import InputError
 from pipeline.records import F32, F64, I64, SAME_TIME, Bool, Segments, Span, Track
@@ -144,6 +141,7 @@ def listen(samples: F32, sample_rate: int) -> Hearing:
 def _listen(samples: F32, sample_rate: int) -> Hearing:
     from librosa import resample
     from librosa.onset import onset_strength
+    from scipy.ndimage import maximum_filter1d
 
     sound = samples.astype(np.float64) - samples.mean(dtype=np.float64)
     peak = float(np.abs(sound).max())
@@ -188,6 +186,8 @@ def make_tempogram(onsets: F64, every: int) -> F64:
 
 
 def _measure_loudness(sound: F64, frames: int) -> F64:
+    from scipy.ndimage import uniform_filter1d
+
     power = np.pad(sound**2, (0, max(0, frames * HOP - len(sound))))[: frames * HOP].reshape(frames, HOP).mean(axis=1)
     smooth = uniform_filter1d(power, round(0.2 * FRAME_RATE), mode="nearest")
     decibels: F64 = 10 * np.log10(np.maximum(smooth, 1e-12) / smooth.max())
@@ -218,6 +218,8 @@ def _find_strong(onsets: F64) -> I64:
 
     White noise has hardly any; what begins or ends with the file is not an onset.
     """
+    from scipy.signal import find_peaks
+
     apart = round(APART * FRAME_RATE)
     median = float(np.median(onsets))
     deviation = 1.4826 * float(np.median(np.abs(onsets - median)))
@@ -254,6 +256,8 @@ def _measure_steps(sound: F64, accents: F64) -> F64:
     **choice**: a stop is as good a place to cut as a hit and has no onset, and a tempogram, which is normalised, sees
     neither. 0 for accents with a larger step within a second.
     """
+    from scipy.signal import lfilter
+
     forget = np.exp(-1 / (0.5 * RATE))  # what lies half a second off counts 1/e
     before = lfilter([1 - forget], [1, -forget], sound**2)
     after = lfilter([1 - forget], [1, -forget], sound[::-1] ** 2)[::-1]
@@ -286,6 +290,8 @@ def place_edges(hearing: Hearing, changes: F64, length: float, count: int, setti
     short and the opening long, as real trailers are. The shortest segment is min_seconds, and by that clock LEAST of
     the mean; the longest is LONGEST times the mean.
     """
+    from scipy.ndimage import uniform_filter1d
+
     grid = np.arange(len(hearing.loudness) + 1) / FRAME_RATE
     level = uniform_filter1d(hearing.loudness, round(2 * FRAME_RATE), mode="nearest")
     pace = PACE ** np.clip((level - np.median(level)) / PACE_DB, -1, 1)
@@ -342,6 +348,8 @@ def _snap(changes: F64, accents: F64, strength: F64, reach: float) -> list[int]:
 
 def rank_loudness(samples: F32, sample_rate: int, spans: tuple[Span, ...]) -> F32:
     """(n,) rank of each span's RMS, 0 the quietest .. 1 the loudest; equal to 0.1 dB is equal; 0.5 where all are."""
+    from scipy.stats import rankdata
+
     if len(spans) == 1:
         return np.full(1, 0.5, np.float32)
     power = np.cumsum(np.concatenate([[0.0], samples.astype(np.float64) ** 2]))

@@ -128,11 +128,13 @@ class Analysis:
     times (n,) float64: timestamp of every picture, on the film's clock, increasing.
     scores (n, 3): mean absolute difference to the previous picture in hue, saturation and value, 0..255; row 0 is zero.
     luma (n, 2): mean and standard deviation of the picture's luma, 0..255.
-    letterbox (4,): left, top, right, bottom as fractions of width and height that are black throughout.
+    letterbox (4,): left, top, right, bottom as fractions of the shown width and height that are black throughout.
     sample_times (m,) float64: times of the sampled pictures; sample_bytes (k,) uint8: their JPEGs end to end;
     sample_offsets (m + 1,) int64: where each JPEG begins and ends.
     sound (w, b): RMS per window and frequency band, full scale = 1; sound_start s and sound_step s place window 0 on the
     film's clock; w = 0 for a silent film.
+    blends (k, 2) float64: start and end of dissolves in seconds, found by how their pictures mix. transitions (n, 2): for
+    every picture TransNetV2's probabilities that it is a transition's middle, and that it is part of one; n = 0 without it.
     warnings: what was wrong with the file and did not stop the pass.
     """
 
@@ -147,12 +149,16 @@ class Analysis:
     sound: F32
     sound_start: float
     sound_step: float
+    blends: F64
+    transitions: F32
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.times)
         if self.scores.shape != (n, 3) or self.luma.shape != (n, 2):
             raise ValueError("scores and luma must have one row a picture")
+        if self.blends.shape[1:] != (2,) or self.transitions.shape not in ((0, 2), (n, 2)):
+            raise ValueError("blends and transitions must have two columns")
         if len(self.sample_offsets) != len(self.sample_times) + 1:
             raise ValueError("sample_offsets must have one entry more than sample_times")
         if n > 1 and not (np.diff(self.times) > 0).all():
@@ -175,7 +181,8 @@ class Shots:
     """The film's shots: spans that touch and cover the film.
 
     flags: per shot a frozenset of words such as "black", "static", "text", "credits", "opening", "ending".
-    energy (n,): motion, 0..1 (rank within the film). luma (n,): mean luma, 0..255.
+    energy (n,): motion, 0..1 (rank within the film). luma (n,): mean luma, 0..255. clear: the part of each span that shows
+    this shot alone, without the dissolves at its ends; given none, all of it.
     """
 
     film: Film
@@ -183,9 +190,15 @@ class Shots:
     flags: tuple[frozenset[str], ...]
     energy: F32
     luma: F32
+    clear: tuple[Span, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.spans)
+        if not self.clear:
+            object.__setattr__(self, "clear", self.spans)
+        pairs = zip(self.clear, self.spans, strict=False)
+        if len(self.clear) != n or any(clear.start < span.start or clear.end > span.end for clear, span in pairs):
+            raise ValueError("the clear part of a shot must lie within it")
         _check_cover(self.spans, self.film.start, self.film.end)
         if len(self.flags) != n or self.energy.shape != (n,) or self.luma.shape != (n,):
             raise ValueError("flags, energy and luma must have one entry a shot")

@@ -6,9 +6,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pipeline.workdir import Artifact, Made
+
+if TYPE_CHECKING:
+    from pipeline.analysis import Spread
 
 T = TypeVar("T")
 
@@ -23,9 +26,13 @@ class StepTime:
 
 
 class Runner(Protocol):
-    """What the sequence in trailer.py needs: steps run, progress and artifacts shown."""
+    """What the sequence in trailer.py needs: steps run, progress and artifacts shown.
+
+    spread: who looks at the parts of a long film; none: threads of this process.
+    """
 
     times: list[StepTime]
+    spread: Spread | None
 
     def step(self, name: str, function: Callable[..., Made[T]], *arguments: Any) -> Artifact[T]:
         """Run function(*arguments, progress=...) and give back its artifact."""
@@ -53,6 +60,7 @@ class LocalRunner:
 
     def __init__(self, say: Callable[[str], None], bar: Callable[[str, float], None] | None = None) -> None:
         self.times: list[StepTime] = []
+        self.spread: Spread | None = None
         self._say = say
         self._bar = bar
 

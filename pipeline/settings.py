@@ -22,13 +22,23 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+class ShotDetector(StrEnum):
+    """What decides where a shot ends."""
+
+    auto = "auto"
+    adaptive = "adaptive"
+    transnet = "transnet"
+
+
 class ShotSettings(Section):
     """How the film is cut into shots."""
 
+    detector: ShotDetector = ShotDetector.auto
+    """`adaptive` (PySceneDetect), `transnet` (TransNetV2, a network), or `auto`: TransNetV2 where it and a GPU are there."""
     threshold: float = Field(3.0, ge=1, le=50)
-    """Cut where a frame's score is this many times its neighbours' mean."""
+    """Adaptive: cut where a frame's score is this many times its neighbours' mean."""
     min_score: float = Field(15.0, ge=1, le=255)
-    """Least mean change of hue, saturation and value for a cut, 0 to 255."""
+    """Adaptive: least mean change of hue, saturation and value for a cut, 0 to 255."""
     min_seconds: float = Field(0.4, ge=0, le=10)
     """Shortest shot in seconds."""
 
@@ -151,6 +161,8 @@ class Site(BaseSettings):
     """Folder of model weights."""
     device: str = "auto"
     """`auto`, `cpu` or `cuda`."""
+    workers: int = Field(0, ge=0, le=1024)
+    """How many parts of a film are analysed at once; 0: as many as there are cores."""
     ffmpeg: Path | None = None
     """ffmpeg program; none: the one on PATH, else the packaged one."""
 

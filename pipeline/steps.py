@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import __version__
-from pipeline.analysis import analyse_film
+from pipeline.analysis import Spread, Threads, analyse_film, count_cores
 from pipeline.decode import choose_sound, read_track
 from pipeline.edit import Slots, choose_frame_rate, choose_size, lay_out, make_cards, plan_slots, usable_seconds
 from pipeline.editfile import edit_to_json
@@ -39,18 +39,18 @@ from pipeline.records import (
 )
 from pipeline.render import RENDER_VERSION, render_trailer
 from pipeline.selection import exclude_shots, select_shots
-from pipeline.settings import ASSETS, Site, TrailerConfig
+from pipeline.settings import ASSETS, ShotDetector, Site, TrailerConfig
 from pipeline.shots import cut_shots
 from pipeline.workdir import Artifact, Made, WorkDir, make_key
 
 Progress = Callable[[float], None]
 
 VERSION: Mapping[str, int] = {
-    "analysis": 1,
-    "shots": 2,
+    "analysis": 2,
+    "shots": 3,
     "features": 2,
     "music": 1,
-    "selection": 1,
+    "selection": 2,
     "edit": 2,
     "render": RENDER_VERSION,
     "quality": 1,
@@ -70,12 +70,52 @@ class Rendered:
     size: int
 
 
-def analyse(work: WorkDir, film: Film, *, progress: Progress) -> Made[Analysis]:
-    """One decode of the film."""
-    inputs = {"film": film.fingerprint}
-    return work.reuse_or_make(
-        "analysis", VERSION["analysis"], inputs, Analysis, lambda: analyse_film(film, progress=progress)
-    )
+def analyse(
+    work: WorkDir,
+    film: Film,
+    config: TrailerConfig,
+    site: Site,
+    spread: Spread | None = None,
+    *,
+    progress: Progress,
+) -> Made[Analysis]:
+    """One decode of the film. spread: who looks at the parts of a long one; none: threads of this process."""
+    inputs = {"film": film.fingerprint, "network": choose_network(config.shots.detector, site)}
+
+    def make() -> Analysis:
+        network = None
+        if inputs["network"]:
+            from models.device import choose_device
+            from models.transnet import TransNet
+
+            network = TransNet(choose_device(site.device)).judge
+        with work.make_scratch("analysis") as scratch:
+            return analyse_film(
+                film,
+                scratch,
+                spread=spread or Threads(site.workers or count_cores()),
+                network=network,
+                progress=progress,
+            )
+
+    return work.reuse_or_make("analysis", VERSION["analysis"], inputs, Analysis, make)
+
+
+def choose_network(detector: ShotDetector, site: Site) -> str:
+    """Name and version of the network that judges cuts; "" for none: the adaptive rule decides.
+
+    Raises MissingDependencyError where the network is asked for by name and absent.
+    """
+    from models.transnet import is_installed, name_network
+
+    if detector is ShotDetector.transnet:
+        return name_network()
+    if detector is ShotDetector.auto and is_installed():
+        from models.device import choose_device
+
+        if choose_device(site.device).startswith("cuda"):
+            return name_network()
+    return ""
 
 
 def find_shots(

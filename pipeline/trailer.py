@@ -69,7 +69,7 @@ def make_trailer(
     work = WorkDir(site.work_dir, film.fingerprint)
     title = config.title or title_from_name(film_path.stem)
 
-    analysis = runner.step("analysis", steps.analyse, work, film)
+    analysis = runner.step("analysis", steps.analyse, work, film, config, site, runner.spread)
     shots = runner.step("shots", steps.find_shots, work, analysis, config)
     features = runner.step("features", steps.encode, work, analysis, shots, config, site)
     if track is None:

@@ -12,15 +12,17 @@ import json
 import logging
 import os
 import shutil
+import struct
 import time
 import types
 import typing
 import zipfile
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, is_dataclass
 from fractions import Fraction
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -34,6 +36,7 @@ log = logging.getLogger("trailer")
 KEY_LENGTH = 24  # hex digits of a SHA-256: 96 bits
 STALE_PARTIAL = 24 * 3600.0  # s; a partial file older than a day belongs to nobody
 JSON_NAME = "record"
+MAPPED_BYTES = 16 << 20  # arrays from this size on are mapped into memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +49,32 @@ class Artifact(Generic[T]):
 
     def load(self) -> T:
         """Read the record back. Raises ValueError, OSError or KeyError when the file is not what the key says."""
-        with self.path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with np.load(self.path, allow_pickle=False) as arrays:
             tree = json.loads(bytes(arrays[JSON_NAME]).decode())
-            value = _decode(tree, self.kind, arrays)
+            value = _decode(tree, self.kind, _Arrays(self.path, arrays))
         return typing.cast(T, value)
+
+
+class _Arrays:
+    """The arrays of an .npz, the large ones mapped and not read: a film's sampled pictures are hundreds of megabytes."""
+
+    def __init__(self, path: Path, arrays: Mapping[str, Any]) -> None:
+        self._path, self._arrays = path, arrays
+
+    def __getitem__(self, name: str) -> np.ndarray[Any, Any]:
+        with zipfile.ZipFile(self._path) as archive, self._path.open("rb") as file:
+            entry = archive.getinfo(f"{name}.npy")
+            if entry.file_size < MAPPED_BYTES or entry.compress_type != zipfile.ZIP_STORED:
+                return typing.cast("np.ndarray[Any, Any]", self._arrays[name])
+            file.seek(entry.header_offset + 26)  # lengths of the name and of the extra field in the local header
+            sizes = struct.unpack("<HH", file.read(4))
+            file.seek(entry.header_offset + 30 + sum(sizes))
+            version = np.lib.format.read_magic(file)
+            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+            shape, fortran, kind = read(file)
+            if kind.hasobject:
+                raise ValueError(f"{name} holds objects")
+            return np.memmap(self._path, kind, "r", file.tell(), shape, "F" if fortran else "C")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +107,20 @@ class WorkDir:
 
     def _sweep(self) -> None:
         """Remove partial files that a killed run left behind."""
+        for scratch in self.folder.glob(".*.scratch"):
+            with suppress(FileNotFoundError):
+                if time.time() - scratch.stat().st_mtime > STALE_PARTIAL:
+                    shutil.rmtree(scratch)
         for partial in self.folder.rglob("*.partial*"):
             with suppress(FileNotFoundError):  # another run on this film has just finished it
                 if time.time() - partial.stat().st_mtime > STALE_PARTIAL:
                     partial.unlink(missing_ok=True)
+
+    @contextmanager
+    def make_scratch(self, name: str) -> Iterator[Path]:
+        """An empty folder for what a step needs while it runs; removed afterwards."""
+        with TemporaryDirectory(prefix=f".{name}-", suffix=".scratch", dir=self.folder) as folder:
+            yield Path(folder)
 
     def reuse_or_make(
         self,
@@ -104,6 +139,10 @@ class WorkDir:
         artifact = Artifact(self.folder / f"{step}-{key}.npz", key, kind)
         if artifact.path.exists():
             try:
+                with zipfile.ZipFile(artifact.path) as archive:
+                    bad = archive.testzip()  # every byte once: what is mapped later is not checked again
+                if bad is not None:
+                    raise ValueError(f"{bad} is damaged")
                 stored = artifact.load()
             except (ValueError, OSError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
                 log.warning("the stored %s cannot be read (%s); it is made again", artifact.path.name, error)
@@ -184,7 +223,7 @@ def _encode(value: Any, arrays: dict[str, np.ndarray[Any, Any]], name: str) -> A
     raise TypeError(f"{name}: a {type(value).__name__} cannot be stored")
 
 
-def _decode(tree: Any, kind: Any, arrays: Mapping[str, Any]) -> Any:
+def _decode(tree: Any, kind: Any, arrays: _Arrays) -> Any:
     """The reverse of _encode, led by the record's type hints."""
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if isinstance(tree, dict) and set(tree) == {"$array"}:

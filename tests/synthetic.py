@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import accumulate
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
+from pipeline.analysis import analyse_film
 from pipeline.media import write_film
-from pipeline.records import F32, F64, U8, Bool
+from pipeline.records import F32, F64, U8, Analysis, Bool, Film
 
 # The barcode: two rows of blocks along the top edge; the lower row is the upper one inverted. 16 columns hold the frame
 # number in Gray code (from one picture to the next one column flips: little flicker, and a blend of two neighbours is
@@ -71,6 +74,12 @@ class SyntheticFilm:
     def find_shot(self, frame: int) -> int:
         """The shot that a frame belongs to."""
         return int(np.searchsorted(self.cuts, frame, side="right"))
+
+
+def analyse(film: Film, **how: Any) -> Analysis:
+    """Look at a film with a scratch folder that is gone afterwards. how: as analyse_film takes it."""
+    with TemporaryDirectory() as scratch:
+        return analyse_film(film, Path(scratch), **how)
 
 
 # Barcodes ---------------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ class Scarce:
 
     identity = Identity("scarce@1", WIDTH)
     weights = ""
+    shortest = 1
 
     def __init__(self, *, batch: int, room: int) -> None:
         self.batch, self.room = batch, room

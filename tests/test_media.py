@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.decode import Damage, Picture, Sound, choose_sound, decode_film, read_pictures, read_sound, read_track
+from pipeline.decode import (
+    Damage,
+    Sound,
+    choose_sound,
+    decode_film,
+    decode_sound,
+    find_key_frames,
+    read_pictures,
+    read_sound,
+    read_track,
+)
 from pipeline.errors import InputError, MediaError, MissingDependencyError
 from pipeline.media import find_ffmpeg, fingerprint_file, join_clips, probe_film, probe_track, run_ffmpeg, write_film
 from pipeline.records import AudioStream, Span
@@ -60,13 +70,36 @@ def test_a_film_is_described_as_it_was_written(film: Path) -> None:
 
 def test_the_pass_gives_every_picture_once_with_its_time_and_all_the_sound(film: Path) -> None:
     damage = Damage()
-    items = list(decode_film(probe_film(film), width=32, sample_rate=16000, damage=damage))
-    pictures = [item for item in items if isinstance(item, Picture)]
+    items = list(decode_film(probe_film(film), sample_rate=16000, damage=damage))
+    pictures = [item for item in items if isinstance(item, av.VideoFrame)]
     sounds = [item for item in items if isinstance(item, Sound)]
     assert [p.time for p in pictures] == [pytest.approx(n / 24) for n in range(100)]
-    assert pictures[0].bgr.shape == (24, 32, 3)
+    assert [number_of(p) for p in pictures] == list(range(100))
     assert sum(len(s.samples) for s in sounds) == pytest.approx(16000 * 100 / 24, abs=1200)
     assert (damage.packets, damage.pictures) == (0, 0)
+
+
+def test_a_stretch_begins_at_its_key_frame_and_shows_what_follows_it(film: Path) -> None:
+    """Key frames every 12 pictures: the stretches between them are the whole, and each ends with the next one's first."""
+    probed = probe_film(film)
+    keys = find_key_frames(probed, [0.1, 1.1, 1.2, 3.9])
+    assert len(keys) == 2  # the film's first is none to part it at, and 1.2 s lies behind the same one as 1.1 s
+    first, second = (round(24 * key) for key in keys)
+    assert 26 - 12 < first <= 26
+    assert 93 - 12 < second <= 93
+    seen = []
+    for start, end in ((None, keys[0]), (keys[0], keys[1]), (keys[1], None)):
+        items = decode_film(probed, damage=Damage(), start=start, end=end, threads=1)
+        seen.append([number_of(item) for item in items if isinstance(item, av.VideoFrame)])
+    assert seen == [list(range(first + 1)), list(range(first, second + 1)), list(range(second, 100))]
+
+
+def test_sound_alone_is_the_sound_of_the_pass(film: Path) -> None:
+    probed = probe_film(film)
+    alone = list(decode_sound(probed, sample_rate=16000, damage=Damage()))
+    beside = [i for i in decode_film(probed, sample_rate=16000, damage=Damage()) if isinstance(i, Sound)]
+    assert [s.time for s in alone] == [s.time for s in beside]
+    assert np.array_equal(np.concatenate([s.samples for s in alone]), np.concatenate([s.samples for s in beside]))
 
 
 @pytest.mark.parametrize("start", [0, 5, 11, 12, 13, 47, 98])

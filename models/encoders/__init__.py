@@ -40,12 +40,13 @@ class Identity:
 
 class Encoder(Protocol):
     """weights: SHA-256 of the weights, "" without any. batch: shots that encode() is given at once to begin with; whoever
-    calls it halves that when memory runs out.
+    calls it halves that when memory runs out. shortest: px of the shorter side that its pictures should have.
     """
 
     identity: Identity
     weights: str
     batch: int
+    shortest: int
 
     def moments(self, seconds: float) -> Sequence[float]:
         """When to look at a shot of that many seconds: offsets from its start, not decreasing, at least one."""

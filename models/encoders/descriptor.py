@@ -42,6 +42,7 @@ class Descriptor:
     identity = IDENTITY
     weights = ""
     batch = 64
+    shortest = PICTURE[1]
 
     def moments(self, seconds: float) -> Sequence[float]:
         """MOST_PICTURES, spread over the shot."""
@@ -63,8 +64,8 @@ class Descriptor:
 
 def _describe_picture(bgr: NDArray[np.uint8]) -> F32:
     small = cv2.resize(bgr, PICTURE, interpolation=cv2.INTER_AREA)
-    lab = cv2.cvtColor(small, cv2.COLOR_BGR2LAB).astype(np.float32) / 255 - np.array([0, 0.5, 0.5], np.float32)
-    layout = cv2.resize(lab, (GRID, GRID), interpolation=cv2.INTER_AREA) - TYPICAL_LAB
+    cells = cv2.resize(cv2.cvtColor(small, cv2.COLOR_BGR2LAB), (GRID, GRID), interpolation=cv2.INTER_AREA)
+    layout = cells.astype(np.float32) / 255 - np.array([0, 0.5, 0.5], np.float32) - TYPICAL_LAB
     layout[:, :, 1:] *= 2.5  # chroma spans less of its range than lightness
     hsv = cv2.cvtColor(small, cv2.COLOR_BGR2HSV)
     weight = hsv[:, :, 1].astype(np.float32).reshape(-1) / 255  # a grey pixel has no hue
@@ -86,9 +87,9 @@ def _describe_picture(bgr: NDArray[np.uint8]) -> F32:
 def _describe_gradients(gray: NDArray[np.uint8]) -> F32:
     plane = gray.astype(np.float32) / 255
     across, down = cv2.Sobel(plane, cv2.CV_32F, 1, 0) / 4, cv2.Sobel(plane, cv2.CV_32F, 0, 1) / 4
-    strength = np.hypot(across, down)
+    strength, angle = cv2.cartToPolar(across, down)  # 0 to 2 pi
     # unsigned orientation: an edge is the same edge on a bright or dark ground
-    bins = np.minimum((np.arctan2(down, across) % np.pi) / np.pi * ORIENTATIONS, ORIENTATIONS - 1).astype(np.int64)
+    bins = (angle * np.float32(ORIENTATIONS / np.pi)).astype(np.uint8) % ORIENTATIONS
     height, width = gray.shape
     parts = []
     for rows in (slice(0, height // 2), slice(height // 2, height)):
