@@ -47,13 +47,23 @@ class EncoderName(StrEnum):
     """Encoders that turn a shot into a vector."""
 
     descriptor = "descriptor"
+    imagebind = "imagebind"
+
+
+class Views(StrEnum):
+    """How much of a shot ImageBind looks at."""
+
+    official = "official"
+    one = "one"
 
 
 class FeatureSettings(Section):
     """What a shot is described by."""
 
     encoder: EncoderName = EncoderName.descriptor
-    """Encoder; `descriptor` needs no weights."""
+    """Encoder; `descriptor` needs no weights, `imagebind` needs 4.5 GB that are for non-commercial use only."""
+    views: Views = Views.official
+    """ImageBind's looks at a shot: `official` 5 clips x 3 crops, `one` the middle alone (for a CPU)."""
 
 
 class MusicSettings(Section):

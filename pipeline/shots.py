@@ -16,10 +16,10 @@ from pipeline.settings import GuardSettings, ShotSettings
 
 BLACK_RUN = 0.1  # s; shorter darkness is a flash, not a fade
 FADE = 0.5  # s; a change this near to black is a fade
-# What the adaptive rule lacks, as multiples of its least score and of its ratio (15 and 3 by default): 40 and 1.7 times any
+# What the adaptive rule lacks, as multiples of its least score and of its ratio (15 and 3 by default): 28 and 1.7 times any
 # of four neighbours in the light, 6 and 5 times their mean in the dark. Finds 14 cuts of the synthetic film and of Tears of
 # Steel that the rule misses, for one whip pan of Big Buck Bunny.
-BUSY_SCORE, BUSY_RATIO = 40 / 15, 1.7 / 3
+BUSY_SCORE, BUSY_RATIO = 28 / 15, 1.7 / 3
 DIM_SCORE, DIM_RATIO = 6 / 15, 5 / 3
 DARK, STEADY = 20.0, 0.5  # mean luma, and its change from picture to picture
 BLACK_DEVIATION = 12.0  # luma; a dark picture with more contrast than this shows something

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 class ShotContent:
     """What an encoder may look at and listen to.
 
-    pictures: BGR (h, w, 3) uint8 without black bars, in time order, one for each of the encoder's moments or a single one
-    (a still picture). changes (k, 3): mean difference between neighbouring pictures in hue, saturation, value, 0..255.
-    sound (w, b): RMS per window and band, full scale = 1; w may be 0.
+    pictures: BGR (h, w, 3) uint8 without black bars, one for each of the encoder's moments, in their order, or a single
+    one (a still picture); where two moments have the same picture, it is the same object. changes (k, 3): mean difference
+    between neighbouring pictures in hue, saturation, value, 0..255. sound (w, b): RMS per window and band, full scale = 1;
+    w may be 0.
     """
 
     pictures: Sequence[NDArray[np.uint8]]
@@ -49,7 +50,7 @@ class Encoder(Protocol):
     shortest: int
 
     def moments(self, seconds: float) -> Sequence[float]:
-        """When to look at a shot of that many seconds: offsets from its start, not decreasing, at least one."""
+        """When to look at a shot of that many seconds: offsets from its start, in any order, at least one."""
         ...
 
     def prepare(self, shot: ShotContent) -> Any:
@@ -66,6 +67,11 @@ class EncoderChoice(Protocol):
 
     @property
     def encoder(self) -> str: ...
+
+    @property
+    def views(self) -> str:
+        """ "official" or "one": for an encoder whose cost is that of its looks."""
+        ...
 
 
 class EncoderSite(Protocol):
@@ -85,20 +91,38 @@ def identify_encoder(config: EncoderChoice) -> Identity:
             from models.encoders.descriptor import IDENTITY
 
             return IDENTITY
+        case "imagebind":
+            from models.encoders.imagebind_input import IDENTITIES
+
+            return IDENTITIES[_choose_views(config)]
         case name:
             raise ValueError(f"no encoder {name!r}")
 
 
 def load_encoder(config: EncoderChoice, site: EncoderSite) -> Encoder:
     """The encoder that is asked for. Raises MissingDependencyError where its package or weights are absent."""
-    del site  # the weightless one needs no place
     match str(config.encoder):
         case "descriptor":
             from models.encoders.descriptor import Descriptor
 
             return Descriptor()
+        case "imagebind":
+            from models.device import choose_device
+            from models.encoders.imagebind import ImageBind
+
+            return ImageBind.open(site.weights_dir, choose_device(site.device), _choose_views(config))
         case name:
             raise ValueError(f"no encoder {name!r}")
+
+
+def _choose_views(config: EncoderChoice) -> Literal["official", "one"]:
+    match str(config.views):
+        case "official":
+            return "official"
+        case "one":
+            return "one"
+        case views:
+            raise ValueError(f"no views {views!r}")
 
 
 def encode_shot(encoder: Encoder, shot: ShotContent) -> NDArray[np.float32]:
