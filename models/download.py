@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 from pipeline.errors import InputError, MissingDependencyError
 
@@ -142,7 +142,7 @@ def _transfer(wanted: Wanted, line: Line) -> Remote:
             _check_size(wanted, size)
             check_room(wanted.partial.parent, size - have if size is not None else 0)
             _remember(wanted.partial, remote)
-            _write_body(response, wanted.partial, have, size, line.progress)
+            _write_body(response, wanted, have, size, line.progress)
     except httpx.TransportError as error:
         reached = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError)
         reason = " ".join(str(error).split()) or type(error).__name__  # a timeout has no text
@@ -153,19 +153,22 @@ def _transfer(wanted: Wanted, line: Line) -> Remote:
 
 
 def _write_body(
-    response: httpx.Response, partial: Path, have: int, size: int | None, progress: Callable[[float], None]
+    response: httpx.Response, wanted: Wanted, have: int, size: int | None, progress: Callable[[float], None]
 ) -> None:
-    with partial.open("r+b" if have else "wb") as writing:
+    promised = size if size is not None else wanted.size
+    with wanted.partial.open("r+b" if have else "wb") as writing:
         writing.seek(have)
         for block in response.iter_raw():  # as it comes: with a size it would hold back what a broken line has brought
             writing.write(block)
             have += len(block)
-            if size:
-                progress(min(1.0, have / size))
+            if promised is not None and have > promised:
+                break  # nobody fills the disk
+            progress(have / promised if promised else 0.0)
         os.fsync(writing.fileno())  # what will be renamed is on the disk
-    if size is not None and have != size:  # a connection that ends early raises; this is one that says too much
-        forget(partial)
-        raise _PassingFault(f"{have} bytes came where {size} were promised")
+    if promised is not None and have > promised:
+        forget(wanted.partial)
+    if promised is not None and have != promised:  # where the length was said, a short answer has raised before
+        raise _PassingFault(f"{have} bytes came where {promised} were promised")
 
 
 @contextmanager
@@ -176,7 +179,13 @@ def _get(line: Line, url: str, headers: dict[str, str]) -> Iterator[tuple[httpx.
         parts = urlsplit(url)
         trusted = line.token and parts.scheme == "https" and parts.hostname == TOKEN_HOST
         sent = headers | ({"Authorization": f"Bearer {line.token}"} if trusted else {})
-        response = line.client.send(line.client.build_request("GET", url, headers=sent), stream=True)
+        user, _, password = parts.netloc.rpartition("@")[0].partition(":")
+        bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # httpx logs addresses as they are
+        response = line.client.send(
+            line.client.build_request("GET", bare, headers=sent),
+            auth=(unquote(user), unquote(password)) if user else None,
+            stream=True,
+        )
         try:
             sha256 = sha256 or _linked_digest(response)
             if not response.has_redirect_location:

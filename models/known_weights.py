@@ -12,6 +12,7 @@ none either, the hash of what came is shown, recorded in FILE.sha256 and expecte
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -173,7 +174,7 @@ def read_digest(path: Path) -> str | None:
 
 def write_digest(path: Path, sha256: str) -> None:
     """Record a file's SHA-256 beside it, as `sha256sum --check` reads it."""
-    partial = partial_of(digest_of(path))
+    partial = path.with_name(f"{path.name}.sha256.{os.getpid()}.partial")  # two processes may find that it is not there
     partial.write_text(f"{sha256}  {path.name}\n", encoding="utf-8")
     partial.replace(digest_of(path))  # whole or not at all
 

@@ -111,7 +111,8 @@ def fetch_weights(
         line = None
         if missing and places.urls:
             client = stack.enter_context(open_client(patience, transport))
-            line = Line(client, token, say, lambda share: progress(weights.name, share), pause)
+            asked = token if weights.gated else ""  # a token that has run out would close even what is open to all
+            line = Line(client, asked, say, lambda share: progress(weights.name, share), pause)
         got = [_bring(file, folder / file.path, weights, places, line, say, progress) for file in weights.files]
         if weights.converted:
             if convert is None:

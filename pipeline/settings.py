@@ -37,13 +37,15 @@ class EncoderName(StrEnum):
     """Encoders that turn a shot into a vector."""
 
     descriptor = "descriptor"
+    siglip2 = "siglip2"
+    dinov3 = "dinov3"
 
 
 class FeatureSettings(Section):
     """What a shot is described by."""
 
     encoder: EncoderName = EncoderName.descriptor
-    """Encoder; `descriptor` needs no weights."""
+    """Encoder; `descriptor` needs no weights, `siglip2` and `dinov3` need `trailer weights fetch`."""
 
 
 class MusicSettings(Section):

@@ -359,6 +359,26 @@ def test_another_size_is_refused_before_it_is_fetched(server: Server, fetch: Run
     assert fetch.left == []
 
 
+def test_an_answer_without_a_length_that_ends_early_is_gone_on_with(server: Server, fetch: Run) -> None:
+    server.length = False
+
+    def stop(handler: BaseHTTPRequestHandler, part: bytes) -> bool:
+        server.send(handler, 200, {}, part[:5000])
+        return True
+
+    server.faults.append(stop)
+    fetch(weights_of(server))
+    assert fetch.target.read_bytes() == BODY
+    assert server.asked[1]["Range"] == "bytes=5000-"
+
+
+def test_an_answer_without_end_does_not_fill_the_disk(server: Server, fetch: Run) -> None:
+    server.length, server.body = False, BODY * 8
+    with pytest.raises(MissingDependencyError, match=f"where {len(BODY)} were promised"):
+        fetch(weights_of(server))
+    assert fetch.left == []
+
+
 def test_a_compressed_answer_is_refused(server: Server, fetch: Run) -> None:
     server.headers["Content-Encoding"] = "gzip"
     with pytest.raises(InputError, match="comes compressed"):
@@ -497,12 +517,23 @@ def test_a_token_that_is_none_is_refused_without_being_shown(fetch: Run) -> None
     assert "hf_sec" not in str(refused.value)
 
 
-def test_passwords_in_a_mirrors_address_are_not_shown(server: Server, fetch: Run) -> None:
+def test_a_token_is_for_gated_weights_only(fetch: Run) -> None:
+    here = "https://huggingface.co/net.bin"
+    network = Network({here: httpx.Response(200, stream=httpx.ByteStream(BODY))})
+    fetch(weights_of(url=here), token="hf_run_out", transport=network)
+    assert network.asked == [("huggingface.co", None)]
+
+
+def test_passwords_in_a_mirrors_address_are_not_shown(
+    server: Server, fetch: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
     server.refuse(404)
-    mirror = server.url.replace("http://", "http://me:geheim@") + "?key=geheim"
+    mirror = server.url.replace("http://", "http://me:geheim@")
     with pytest.raises(InputError) as refused:
         fetch(weights_of(), source=mirror)
-    assert "geheim" not in str(refused.value) + str(fetch.said)
+    assert "geheim" not in str(refused.value) + str(fetch.said) + caplog.text
+    assert "HTTP Request: GET" in caplog.text  # httpx has logged the address
     assert server.asked[0]["Authorization"].startswith("Basic ")
 
 

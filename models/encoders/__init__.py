@@ -84,18 +84,35 @@ def identify_encoder(config: EncoderChoice) -> Identity:
             from models.encoders.descriptor import IDENTITY
 
             return IDENTITY
+        case "siglip2":
+            from models.encoders import siglip2
+
+            return siglip2.IDENTITY
+        case "dinov3":
+            from models.encoders import dinov3
+
+            return dinov3.IDENTITY
         case name:
             raise ValueError(f"no encoder {name!r}")
 
 
 def load_encoder(config: EncoderChoice, site: EncoderSite) -> Encoder:
     """The encoder that is asked for. Raises MissingDependencyError where its package or weights are absent."""
-    del site  # the weightless one needs no place
+    from models.device import choose_device
+
     match str(config.encoder):
         case "descriptor":
             from models.encoders.descriptor import Descriptor
 
             return Descriptor()
+        case "siglip2":
+            from models.encoders.siglip2 import SigLIP2
+
+            return SigLIP2(site.weights_dir, device=choose_device(site.device))
+        case "dinov3":
+            from models.encoders.dinov3 import DINOv3
+
+            return DINOv3(site.weights_dir, device=choose_device(site.device))
         case name:
             raise ValueError(f"no encoder {name!r}")
 
