@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from flows import model_commands
+from flows import model_commands, weights
 from flows.display import DONE, INTERRUPTED, SHORT, UNUSABLE, Display, WarningLines, finish, print_error
 from flows.options import (
     ConfigOption,
@@ -251,6 +251,7 @@ app.command(epilog=model_commands.TRAIN_EXAMPLES)(model_commands.train)
 app.command(epilog=model_commands.EVALUATE_EXAMPLES)(model_commands.evaluate)
 app.command(epilog=model_commands.ABLATE_EXAMPLES)(model_commands.ablate)
 app.command()(model_commands.simulate)
+app.add_typer(weights.commands, name="weights")
 
 
 @app.command("config")

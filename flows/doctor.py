@@ -34,6 +34,7 @@ def examine(site: Site) -> dict[str, Any]:
         "checkpoint": _find_checkpoint(problems),
         "work_dir": _find_room(site.work_dir, problems),
         "weights_dir": str(site.weights_dir),
+        "weights": _find_weights(site.weights_dir),
         "prefect": {"configured": url, "answers": url is not None and server_answers(url)},
         "problems": problems,
     }
@@ -92,6 +93,13 @@ def _find_checkpoint(problems: list[str]) -> dict[str, Any]:
     }
 
 
+def _find_weights(folder: Path) -> dict[str, str]:
+    """present, partly or absent; none of them is needed, so none is a problem."""
+    from models.known_weights import KNOWN, state_of
+
+    return {weights.name: state_of(weights, folder) for weights in KNOWN}
+
+
 def _find_room(folder: Path, problems: list[str]) -> dict[str, Any]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -122,6 +130,7 @@ def describe(found: dict[str, Any]) -> str:
         "device": f"{device['used']} ({', '.join(device['gpus']) or 'no GPU'}, {device['cpus']} CPUs)",
         "checkpoint": found["checkpoint"]["path"] if found["checkpoint"]["present"] else "missing",
         "work folder": f"{room['path']}{free}",
+        "weights": f"{', '.join(f'{name} {state}' for name, state in found['weights'].items())} ({found['weights_dir']})",
         "Prefect server": server if prefect["configured"] else "none configured: runs without",
     }
     lines = [f"{name:<15} {value}" for name, value in rows.items()]

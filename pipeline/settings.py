@@ -48,6 +48,8 @@ class EncoderName(StrEnum):
 
     descriptor = "descriptor"
     imagebind = "imagebind"
+    siglip2 = "siglip2"
+    dinov3 = "dinov3"
 
 
 class Views(StrEnum):
@@ -61,7 +63,7 @@ class FeatureSettings(Section):
     """What a shot is described by."""
 
     encoder: EncoderName = EncoderName.descriptor
-    """Encoder; `descriptor` needs no weights, `imagebind` needs 4.5 GB that are for non-commercial use only."""
+    """Encoder; `descriptor` needs no weights, the others need `trailer weights fetch`, and imagebind is non-commercial."""
     views: Views = Views.official
     """ImageBind's looks at a shot: `official` 5 clips x 3 crops, `one` the middle alone (for a CPU)."""
 

@@ -79,6 +79,7 @@ def test_help_names_every_command_and_shows_examples(trailer: Command) -> None:
         "doctor",
         "demo",
         "serve",
+        "weights",
     )
     for word in (*commands, "Examples:", "130"):
         assert word in answer.out

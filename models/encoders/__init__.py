@@ -95,22 +95,39 @@ def identify_encoder(config: EncoderChoice) -> Identity:
             from models.encoders.imagebind_input import IDENTITIES
 
             return IDENTITIES[_choose_views(config)]
+        case "siglip2":
+            from models.encoders import siglip2
+
+            return siglip2.IDENTITY
+        case "dinov3":
+            from models.encoders import dinov3
+
+            return dinov3.IDENTITY
         case name:
             raise ValueError(f"no encoder {name!r}")
 
 
 def load_encoder(config: EncoderChoice, site: EncoderSite) -> Encoder:
     """The encoder that is asked for. Raises MissingDependencyError where its package or weights are absent."""
+    from models.device import choose_device
+
     match str(config.encoder):
         case "descriptor":
             from models.encoders.descriptor import Descriptor
 
             return Descriptor()
         case "imagebind":
-            from models.device import choose_device
             from models.encoders.imagebind import ImageBind
 
             return ImageBind.open(site.weights_dir, choose_device(site.device), _choose_views(config))
+        case "siglip2":
+            from models.encoders.siglip2 import SigLIP2
+
+            return SigLIP2(site.weights_dir, device=choose_device(site.device))
+        case "dinov3":
+            from models.encoders.dinov3 import DINOv3
+
+            return DINOv3(site.weights_dir, device=choose_device(site.device))
         case name:
             raise ValueError(f"no encoder {name!r}")
 

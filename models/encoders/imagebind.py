@@ -283,6 +283,8 @@ class ImageBind:
     batch: shots at once, about 120 crops on a GPU (1 GB beside the weights), one shot on a CPU.
     """
 
+    shortest = SIDE
+
     def __init__(self, path: Path, weights: str, *, device: str, views: Views, config: ImageBindConfig = HUGE) -> None:
         """path: converted weights, weights: their SHA-256 (`open` finds both)."""
         self.identity = replace(IDENTITIES[views], width=config.out)

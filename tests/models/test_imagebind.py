@@ -331,6 +331,7 @@ def test_it_is_shown_the_edges_of_overlapping_clips() -> None:
     analysis = cast(
         Analysis,
         SimpleNamespace(
+            film=SimpleNamespace(display_size=(240, 240)),
             times=np.arange(6) / 2,
             scores=np.zeros((6, 3), np.float32),
             letterbox=np.zeros(4, np.float32),
