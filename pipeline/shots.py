@@ -18,7 +18,8 @@ BLACK_RUN = 0.1  # s; shorter darkness is a flash, not a fade
 FADE = 0.5  # s; a change this near to black is a fade
 # What the adaptive rule lacks, as multiples of its least score and of its ratio (15 and 3 by default): 28 and 1.7 times any
 # of four neighbours in the light, 6 and 5 times their mean in the dark. Finds 14 cuts of the synthetic film and of Tears of
-# Steel that the rule misses, for one whip pan of Big Buck Bunny.
+# Steel that the rule misses, for one whip pan of Big Buck Bunny. What swells by more than SWELL before it is no cut.
+SWELL = 2.5
 BUSY_SCORE, BUSY_RATIO = 28 / 15, 1.7 / 3
 DIM_SCORE, DIM_RATIO = 6 / 15, 5 / 3
 DARK, STEADY = 20.0, 0.5  # mean luma, and its change from picture to picture
@@ -141,6 +142,7 @@ def _lone_changes(analysis: Analysis, settings: ShotSettings) -> list[int]:
     steady = (np.abs(luma[1:-3] - luma[:-4]) < STEADY) & (np.abs(luma[3:-1] - luma[2:-2]) < STEADY)
     least, ratio = settings.min_score, settings.threshold
     busy = (score >= BUSY_SCORE * least) & (score >= BUSY_RATIO * ratio * around.max(axis=0)) & ~both_dark
+    busy &= around[1] <= SWELL * around[0] + least / 3  # else a wipe, or a blow that builds up
     dim = (score >= DIM_SCORE * least) & (score >= DIM_RATIO * ratio * around.mean(axis=0)) & both_dark & steady
     return [int(number) + 2 for number in np.flatnonzero(busy | dim)]
 

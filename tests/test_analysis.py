@@ -14,12 +14,14 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline import analysis as module
+from pipeline import workdir
 from pipeline.analysis import Part, Seen, Threads, look_at, read_samples
 from pipeline.media import probe_film, write_film
 from pipeline.records import Analysis
-from pipeline.settings import ShotSettings
-from pipeline.shots import find_cuts
+from pipeline.settings import GuardSettings, ShotSettings
+from pipeline.shots import cut_shots, find_cuts
 from pipeline.watch import choose_samples
+from pipeline.workdir import Artifact, write_record
 from tests.synthetic import analyse
 
 RATE = Fraction(24)
@@ -229,3 +231,40 @@ def test_a_part_of_sound_alone_hears_what_the_pass_hears(long: Path, tmp_path: P
     heard = look_at(Part(film, tmp_path, "sound", pictures=False, sound=True)).heard
     assert heard is not None
     assert np.array_equal(heard.levels, analyse(film).sound)
+
+
+@pytest.mark.usefixtures("short_parts")
+def test_a_network_sees_every_picture_and_its_judgement_parts_the_shots(long: Path) -> None:
+    """A network that finds one cut, after picture 99, and a dissolve from 150 to 170, in red light."""
+    film, count = probe_film(long), sum(SHOTS)
+    seen: list[NDArray[np.uint8]] = []
+
+    def judge(file: Path, n: int) -> NDArray[np.float32]:
+        seen.append(np.fromfile(file, np.uint8).reshape(n, 27, 48, 3))
+        judgement = np.zeros((n, 2), np.float32)
+        judgement[99] = 0.9
+        judgement[155:166, 0] = judgement[150:171, 1] = 0.8
+        return judgement
+
+    whole, parted = (analyse(film, spread=Threads(workers), network=judge) for workers in (1, 2))
+    assert_same(whole, parted)
+    assert np.array_equal(*seen)
+    drawn = np.array([cv2.resize(p, (48, 27), interpolation=cv2.INTER_AREA) for p in draw()], np.int16)
+    assert seen[0].shape == (count, 27, 48, 3)
+    assert np.abs(drawn - seen[0]).mean() < 6  # of 255; the colours in their order, the pictures in theirs
+    shots = cut_shots(whole, ShotSettings(), GuardSettings())
+    assert [span.start for span in shots.spans[1:]] == [float(whole.times[100]), float(whole.times[161])]
+    assert shots.clear[1].end == float(whole.times[150])
+    assert shots.clear[2].start == float(whole.times[171])
+
+
+def test_what_has_been_analysed_is_mapped_and_not_read(
+    long: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workdir, "MAPPED_BYTES", 1000)
+    analysis = analyse(probe_film(long))
+    write_record(tmp_path / "a.npz", analysis)
+    loaded = Artifact(tmp_path / "a.npz", "key", Analysis).load()
+    assert isinstance(loaded.sample_bytes, np.memmap)
+    assert_same(analysis, loaded)
+    assert read_samples(loaded, np.array([3]))[0].shape == (180, 320, 3)

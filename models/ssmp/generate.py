@@ -12,8 +12,6 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from pipeline.errors import InputError, NoSolutionError
 
@@ -162,6 +160,9 @@ def _check(
 
 def _completable(allowed: NDArray[np.bool_], is_open: NDArray[np.bool_]) -> bool:
     """Whether each open slot can have a shot of its own: a count that suffices, else a maximum matching."""
+    from scipy.sparse import csr_array  # a tenth of a second that few calls need
+    from scipy.sparse.csgraph import maximum_bipartite_matching
+
     rows = allowed[is_open]
     if len(rows) == 0 or int(rows.sum(1).min()) >= len(rows):  # Hall: whoever chooses last still has a shot
         return True

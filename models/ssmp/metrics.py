@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import maximum_bipartite_matching
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +29,9 @@ def precision_recall_f1(
 
     An empty side has share 0. Raises ValueError for a negative tolerance.
     """
+    from scipy.sparse import csr_array  # a tenth of a second that few calls need
+    from scipy.sparse.csgraph import maximum_bipartite_matching
+
     if tolerance < 0:
         raise ValueError(f"tolerance must be 0 or more, got {tolerance}")
     got, want = sorted(set(generated)), sorted(set(reference))
