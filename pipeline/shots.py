@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 
-import cv2
 import numpy as np
 
 from pipeline.analysis import read_samples
 from pipeline.blends import find_runs
-from pipeline.records import F32, F64, I64, U8, Analysis, Shots, Span
+from pipeline.lettering import LETTERS, count_glyphs, find_logo
+from pipeline.records import F32, F64, I64, Analysis, Shots, Span
 from pipeline.settings import GuardSettings, ShotSettings
 
 BLACK_RUN = 0.1  # s; shorter darkness is a flash, not a fade
@@ -29,14 +29,8 @@ OPENING_MOST = 300.0  # s
 CREDITS_SHARE = 0.25  # of the film, at its end: credits are looked for here
 CREDITS_LEAST = 6.0  # s of lettering that count as credits
 CREDITS_GAP = 6.0  # s without lettering that credits may have
-LETTERS = 12  # glyphs in rows on a 320 px picture that count as a title
-LARGE_LETTER, TITLE_LETTERS = 0.039, 5  # of the height; as many large letters in a row are a title
 LETTERS_IN_STORY = 24  # foliage and fences reach 20 now and then
 LONGEST_HOLD = 1.0  # s that one picture may stand within a shot: a hole in the file, or a still
-GLYPH_WIDTH = 320  # px of the pictures in which letters are looked for
-GLYPH_CONTRAST = 45  # luma steps between lettering and its ground
-SUBTITLE_ZONE = 0.75  # of the height; lettering below it is a burned-in subtitle and no title
-MOST_GLYPHS = 600  # a picture with more specks than that is texture; the largest are looked at
 
 
 def cut_shots(analysis: Analysis, settings: ShotSettings, guards: GuardSettings) -> Shots:
@@ -277,68 +271,7 @@ def _count_letters(analysis: Analysis, spans: Sequence[Span]) -> F64:
     letters = np.full(len(times), np.nan)
     for number in numbers:
         picture = read_samples(analysis, np.array([number]))[0]
-        size = (GLYPH_WIDTH, max(2, round(picture.shape[0] * GLYPH_WIDTH / picture.shape[1])))
-        letters[number] = count_glyphs(np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8))
+        letters[number] = count_glyphs(picture)
+        if near_start[number] and find_logo(picture):
+            letters[number] = max(letters[number], LETTERS)
     return letters
-
-
-def count_glyphs(bgr: U8) -> int:
-    """How many letter-like marks stand in rows of four and more on a picture (h, w, 3) about 320 px wide.
-
-    Thin bright or dark marks (white and black top-hat) of like height on a common base line, close to one another.
-    Separates credits (25 to 100 on Big Buck Bunny) from pictures (mostly 0, foliage up to 20). A title of few, large,
-    widely set letters counts as LETTERS: five in a row, which pictures showed once in 150.
-    """
-    gray = cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)
-    tall = gray.shape[0]
-    best = 0
-    for operation in (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT):
-        for size in (7, 15):
-            kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
-            hat = cv2.morphologyEx(gray, operation, kernel)
-            mask = cv2.threshold(hat, GLYPH_CONTRAST, 255, cv2.THRESH_BINARY)[1]
-            boxes = np.asarray(cv2.connectedComponentsWithStats(mask, connectivity=8)[2][1:], dtype=np.int64)
-            boxes = _letter_like(boxes, tall)
-            best = max(best, sum(row for row in _find_rows(boxes, reach=1.2, alike=0.35) if row >= 4))
-            large = boxes[boxes[:, 3] >= LARGE_LETTER * tall]
-            if max(_find_rows(large, reach=2.5, alike=0.2), default=0) >= TITLE_LETTERS:
-                best = max(best, LETTERS)
-    return best
-
-
-def _letter_like(boxes: I64, picture_height: int) -> I64:
-    """Of the boxes (n, 5) x, y, width, height, area, those that a letter may fill, from left to right."""
-    boxes = boxes[boxes[:, 1] < SUBTITLE_ZONE * picture_height]
-    width, height, area = boxes[:, 2], boxes[:, 3], boxes[:, 4]
-    boxes = boxes[(height >= 3) & (height <= 0.16 * picture_height) & (width <= 6 * height) & (area >= 4)]
-    if len(boxes) > MOST_GLYPHS:
-        boxes = boxes[np.argsort(-boxes[:, 4], kind="stable")[:MOST_GLYPHS]]
-    return boxes[np.argsort(boxes[:, 0], kind="stable")]
-
-
-def _find_rows(boxes: I64, *, reach: float, alike: float) -> list[int]:
-    """Lengths of the rows: boxes on one base line, the next within `reach` heights, heights within the share `alike`.
-
-    boxes come from left to right; each goes on to the leftmost that fits and belongs to no row yet.
-    """
-    left, right, base, height = boxes[:, 0], boxes[:, 0] + boxes[:, 2], boxes[:, 1] + boxes[:, 3], boxes[:, 3]
-    gap = left[None, :] - right[:, None]
-    tall = height[:, None]
-    near = (gap >= -1) & (gap <= reach * tall + 1)
-    near &= np.abs(base[None, :] - base[:, None]) <= np.maximum(1.0, 0.15 * tall)
-    near &= np.abs(height[None, :] - tall) <= np.maximum(1.0, alike * tall)
-    following: list[list[int]] = [[] for _ in boxes]
-    for one, other in np.argwhere(np.triu(near, 1)).tolist():
-        following[one].append(other)
-    used = [False] * len(boxes)
-    rows = []
-    for start in range(len(boxes)):
-        if used[start]:
-            continue
-        length, current = 1, start
-        while (after := next((n for n in following[current] if not used[n]), None)) is not None:
-            current = after
-            used[current] = True
-            length += 1
-        rows.append(length)
-    return rows

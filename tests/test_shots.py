@@ -16,10 +16,11 @@ from scenedetect.detectors import AdaptiveDetector
 
 from pipeline.decode import Damage, decode_film
 from pipeline.errors import InputError
+from pipeline.lettering import count_glyphs, find_logo
 from pipeline.media import probe_film, write_film
 from pipeline.records import Analysis, Shots
 from pipeline.settings import GuardSettings, ShotSettings
-from pipeline.shots import _adaptive_cuts, count_glyphs, cut_shots, find_cuts, find_hard_cuts
+from pipeline.shots import _adaptive_cuts, cut_shots, find_cuts, find_hard_cuts
 from tests.synthetic import analyse
 
 SIZE = (320, 180)
@@ -217,6 +218,19 @@ def test_glyphs_are_counted_on_titles_and_not_on_pictures_or_subtitles() -> None
         picture, "I never said that to you", (60, 168), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255,) * 3, 1, cv2.LINE_AA
     )
     assert count_glyphs(picture) < 8
+
+
+def test_a_logo_of_letters_that_touch_is_found_and_clouds_are_not() -> None:
+    picture = scene(3, 1)[0].copy()
+    for number, letter in enumerate("HIMMEL"):
+        cv2.putText(picture, letter, (70 + 20 * number, 95), cv2.FONT_HERSHEY_SIMPLEX, 1.6, (250,) * 3, 5, cv2.LINE_AA)
+    assert find_logo(picture)
+    assert count_glyphs(picture) < 12  # one shape is no row
+    assert not any(find_logo(scene(seed, 1)[0]) for seed in range(20))
+    sky = np.full((180, 320, 3), (235, 180, 90), np.uint8)
+    for x, y, r in ((80, 60, 24), (110, 50, 30), (140, 62, 22), (240, 40, 18)):
+        cv2.circle(sky, (x, y), r, (250, 250, 250), -1)
+    assert not find_logo(sky)
 
 
 def test_a_title_of_few_widely_set_letters_is_a_title() -> None:
