@@ -21,11 +21,12 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from pipeline.blends import find_blends
-from pipeline.decode import Damage, Sound, decode_film, decode_sound, find_key_frames
+from pipeline.decode import Damage, KeyFrame, Sound, decode_film, decode_sound, find_key_frames
 from pipeline.errors import InputError
 from pipeline.levels import SAMPLE_RATE, SOUND_STEP, Levels
 from pipeline.records import F32, F64, I64, U8, Analysis, Bool, Film
-from pipeline.watch import SAMPLE_SHORTEST, Look, Watch, choose_samples, find_bars
+from pipeline.shrink import size_samples
+from pipeline.watch import SAMPLE_LONGEST, SAMPLE_SHORTEST, Look, Watch, choose_samples, find_bars
 
 log = logging.getLogger("trailer")
 
@@ -34,22 +35,24 @@ PARTS_A_WORKER = 4  # so that none waits long for the last
 TELL_EVERY = 24  # pictures
 POLL = 0.2  # s between two looks at how far the workers are
 
-Network = Callable[[Path, int], F32]  # file of pictures for TransNetV2, and how many -> probabilities (n, 2)
+MOST_PARTS = 1000  # whatever length a file claims
+# file of pictures for TransNetV2, how many there are, whom to tell the share that is done -> probabilities (n, 2)
+Network = Callable[[Path, int, Callable[[float], None]], F32]
+DECODED = 0.6  # share of the work that is done when a network begins to judge
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one worker looks at: the pictures of [start, end), seconds, from a key frame on (None: all), or the sound."""
+    """What one worker looks at: the pictures from a key frame to before `end` s (None: the film's ends), or the sound."""
 
     film: Film
     scratch: Path
     name: str
-    start: float | None = None
+    start: KeyFrame | None = None
     end: float | None = None
     pictures: bool = True
     sound: bool = False
     network: bool = False
-    threads: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,45 +133,57 @@ def analyse_film(
 ) -> Analysis:
     """Decode a film once into an Analysis.
 
-    scratch: an empty folder for what is large; may be removed when the Analysis has been written. spread: who looks at
-    the parts of a long film; none: one pass in this thread. network: judges cuts; none: PySceneDetect's rule does, later.
-    Memory grows by 36 bytes a picture. Raises InputError when fewer than two pictures can be decoded.
+    scratch: an empty folder for what is large; it must last until the Analysis has been written. spread: who looks at the
+    parts of a long film; none: one pass in this thread. network: judges cuts; none: PySceneDetect's rule does, later.
+    Memory grows by about 80 bytes a picture. A damaged film is read in one go, for what a decoder makes of damage hangs on
+    where it began. Raises InputError when fewer than two pictures can be decoded.
     """
-    cv2.setNumThreads(1)  # pictures are small: OpenCV's own threads cost more than they bring
     spread = spread or Threads(1)
+    done = 0.0
 
     def tell(seconds: float) -> None:
+        nonlocal done
+        done = max(done, min(1.0, seconds / film.duration))  # a second reading does not begin at nothing again
         if progress is not None:
-            progress(min(1.0, seconds / film.duration))
+            progress(done if network is None else DECODED * done)
+
+    def judge(file: Path, count: int) -> F32:
+        assert network is not None
+        return network(file, count, lambda share: progress(DECODED + (1 - DECODED) * share) if progress else None)
 
     whole = Part(film, scratch, "whole", sound=True, network=network is not None)
-    looks: list[Look] = []
+    seen: list[Seen] = []
     keys = _choose_keys(film, spread.workers)
     if keys:
-        edges = [None, *keys, None]
         parts = [
-            replace(whole, name=f"part-{number}", start=start, end=end, sound=False)
-            for number, (start, end) in enumerate(pairwise(edges))
+            replace(whole, name=f"part-{number}", start=start, end=None if end is None else end.time, sound=False)
+            for number, (start, end) in enumerate(pairwise([None, *keys, None]))
         ]
         seen = spread([replace(whole, name="sound", pictures=False), *parts], tell)
-        looks = [one.look for one in seen if one.look is not None]
-        if not all(_fit(one, following) for one, following in pairwise(looks)):
-            log.info("%s cannot be read from its middle: it is read again in one go", film.path)
-            looks = []
-    if not looks:
-        seen = [look_at(replace(whole, threads=1 if spread.workers == 1 else 0), tell)]
-        looks = [one.look for one in seen if one.look is not None]
+        if not are_whole(seen):
+            log.info("%s is damaged, or cannot be read from its middle: it is read again in one go", film.path)
+            seen = []
+    if not seen:
+        seen = [look_at(whole, tell)]
     damage = Damage()
     for one in seen:
         damage.add(one.damage)
+    looks = [one.look for one in seen if one.look is not None]
     heard = next(one.heard for one in seen if one.heard is not None)
-    return _join(film, looks, heard, damage, scratch, network)
+    return _join(film, looks, heard, damage, scratch, None if network is None else judge)
 
 
-def _choose_keys(film: Film, workers: int) -> list[float]:
+def are_whole(seen: Sequence[Seen]) -> bool:
+    """Whether parts make up the film: nothing damaged, and each ends where the next begins."""
+    looks = [one.look for one in seen if one.look is not None]
+    intact = not any(one.damage.packets or one.damage.pictures or one.damage.notes for one in seen)
+    return intact and all(_fit(one, following) for one, following in pairwise(looks))
+
+
+def _choose_keys(film: Film, workers: int) -> list[KeyFrame]:
     """Where to part a film: key frames, about evenly; none for a short film or a single worker."""
     length = min(max(film.duration / (workers * PARTS_A_WORKER), SHORTEST_PART), LONGEST_PART)
-    count = int(film.duration / length)
+    count = min(int(film.duration / length), MOST_PARTS)
     if workers < 2 or count < 2:
         return []
     return find_key_frames(film, (film.start + film.duration * number / count for number in range(1, count)))
@@ -176,6 +191,7 @@ def _choose_keys(film: Film, workers: int) -> list[float]:
 
 def look_at(part: Part, told: Callable[[float], None] | None = None) -> Seen:
     """Decode a part of a film. told is called with the seconds seen so far, every second or so."""
+    cv2.setNumThreads(1)  # pictures are small: OpenCV's own threads cost more than they bring
     damage = Damage()
     levels = Levels() if part.sound else None
     if not part.pictures:
@@ -186,7 +202,7 @@ def look_at(part: Part, told: Callable[[float], None] | None = None) -> Seen:
                 told(0.0)
         return Seen(None, Heard(*levels.finish()), damage)
     watch = Watch(part.film, part.scratch, part.name, network=part.network, middle=part.start is not None)
-    begin = part.film.start if part.start is None else part.start
+    begin = part.film.start if part.start is None else part.start.time
     beyond: VideoFrame | None = None
     try:
         for item in decode_film(
@@ -195,7 +211,6 @@ def look_at(part: Part, told: Callable[[float], None] | None = None) -> Seen:
             sample_rate=SAMPLE_RATE if part.sound else None,
             start=part.start,
             end=part.end,
-            threads=part.threads,
         ):
             if isinstance(item, Sound):
                 assert levels is not None
@@ -220,7 +235,12 @@ def _fit(look: Look, following: Look) -> bool:
 
 
 def _join(
-    film: Film, looks: Sequence[Look], heard: Heard, damage: Damage, scratch: Path, network: Network | None
+    film: Film,
+    looks: Sequence[Look],
+    heard: Heard,
+    damage: Damage,
+    scratch: Path,
+    judge: Callable[[Path, int], F32] | None,
 ) -> Analysis:
     times: F64 = np.concatenate([look.times for look in looks])
     if len(times) < 2:
@@ -234,8 +254,8 @@ def _join(
     sampled, sizes, lit = _keep_samples(looks, firsts, choose_samples(times, scores), scratch / "samples")
     tiny = _append([look.tiny for look in looks], scratch / "tiny")
     transitions = np.zeros((0, 2), np.float32)
-    if network is not None:
-        transitions = network(
+    if judge is not None:
+        transitions = judge(
             _append([p for p in (look.network for look in looks) if p], scratch / "network"), len(times)
         )
     usual, steps = float(np.median(np.diff(times))), np.diff(times)
@@ -312,7 +332,7 @@ def read_samples(analysis: Analysis, numbers: I64, *, shortest: int = 0) -> list
 
     shortest: px of the shorter side that will do: twice as large comes at half its size, in a quarter of the time.
     """
-    stored = min(SAMPLE_SHORTEST, *analysis.film.display_size)
+    stored = min(size_samples(analysis.film, SAMPLE_SHORTEST, SAMPLE_LONGEST))
     how = cv2.IMREAD_REDUCED_COLOR_2 if 0 < 2 * shortest <= stored else cv2.IMREAD_COLOR
     pictures: list[U8] = []
     for number in numbers:

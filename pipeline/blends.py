@@ -36,6 +36,9 @@ def find_blends(tiny: Path, shape: tuple[int, int], times: F64) -> F64:
     n = len(times)
     usual = float(np.median(np.diff(times))) if n > 1 else 1.0
     halves = sorted({max(2, round(seconds / usual)) for seconds in HALF_SECONDS})
+    halves = [half for half in halves if 2 * half < n]
+    if not halves:
+        return np.zeros((0, 2))
     shortest = np.zeros(n, np.int64)  # half-length, in pictures, at which a picture is first seen to be a middle
     for start, pictures in _read_blocks(tiny, shape, n, halves[-1]):
         for half in halves:
@@ -44,7 +47,10 @@ def find_blends(tiny: Path, shape: tuple[int, int], times: F64) -> F64:
             shortest[middle[_compare(pictures, middle - start + halves[-1], half)]] = half
     spans = [_span(np.arange(a, b), shortest) for a, b in find_runs(shortest > 0) if b - a >= LEAST_RUN]
     blends = [(float(times[max(0, a)]), float(times[min(n - 1, b)])) for a, b in spans]
-    apart = [pair for number, pair in enumerate(blends) if not number or pair[0] >= blends[number - 1][1]]
+    apart: list[tuple[float, float]] = []
+    for blend in blends:
+        if not apart or blend[0] >= apart[-1][1]:
+            apart.append(blend)
     return np.array(apart, np.float64).reshape(-1, 2)
 
 

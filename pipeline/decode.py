@@ -94,27 +94,28 @@ def decode_film(
     *,
     damage: Damage,
     sample_rate: int | None = None,
-    start: float | None = None,
+    start: KeyFrame | None = None,
     end: float | None = None,
-    threads: int = 0,
 ) -> Iterator[VideoFrame | Sound]:
-    """The film's pictures from the key frame at `start` (none: the first) to before `end`, in increasing time.
+    """The film's pictures from a key frame on (none: the first) to the first at or after `end` s, in increasing time.
 
     With a sample_rate the mono sound of the chosen track comes too, from the same pass. The loop filter is off: it costs a
-    third of the decode and moves no cut. threads: of the decoder, 0 for as many as it likes; one costs the least of all in
-    total. What is damaged outside [start, end) is not counted. Raises InputError where nothing can be sought.
+    third of the decode and moves no cut. One decoder thread: it costs the least in total, and damaged pictures come out
+    the same every time. What is damaged outside [start, end) is not counted. Raises InputError where nothing can be sought.
     """
     with open_media(film.path) as container:
         video = container.streams.video[_video_position(container, film)]
         audio = pick_sound(container, film) if sample_rate else None
-        video.thread_type = "AUTO"
-        video.codec_context.thread_count = threads
+        video.codec_context.thread_count = 1
         video.codec_context.options = {"skip_loop_filter": "all"}
         if start is not None:
-            seek_key_frame(container, video, start)
+            try:
+                _seek(container, video, start.seek)
+            except FFmpegError as error:
+                raise InputError(f"{film.path} cannot be read from {start.time:.3f} s on: {error.strerror}") from error
         mono = _Mono(sample_rate or 0)
-        last = -np.inf if start is None else np.nextafter(start, -np.inf)
-        span = (-np.inf if start is None else start, np.inf if end is None else end)
+        last = -np.inf if start is None else np.nextafter(start.time, -np.inf)
+        span = (-np.inf if start is None else start.time, np.inf if end is None else end)
         for frame in _frames(container, [video] if audio is None else [video, audio], damage, span):
             if isinstance(frame, AudioFrame):
                 yield from mono.add(frame)
@@ -142,32 +143,54 @@ def decode_sound(film: Film, *, sample_rate: int, damage: Damage) -> Iterator[So
         yield from mono.flush()
 
 
-def seek_key_frame(container: InputContainer, video: VideoStream, time: float) -> None:
-    """Go to the last key frame at or before a time on the film's clock. Raises InputError where the file cannot."""
-    assert video.time_base is not None
-    try:
-        container.seek(int(time / video.time_base + 1e-6), stream=video, backward=True)
-    except FFmpegError as error:
-        raise InputError(f"{container.name} cannot be read from {time:.3f} s on: {error.strerror}") from error
+@dataclass(frozen=True, slots=True)
+class KeyFrame:
+    """A key frame that a reader can begin at: its time, and the time to seek so as to land on it, s on the film's clock."""
+
+    time: float
+    seek: float
 
 
-def find_key_frames(film: Film, wanted: Iterable[float]) -> list[float]:
-    """Times of the key frames at which a reader lands who seeks each of the wanted times; increasing, each once."""
-    found: list[float] = []
+def find_key_frames(film: Film, wanted: Iterable[float]) -> list[KeyFrame]:
+    """The key frames at or before the wanted times, the film's first left out; increasing, each once.
+
+    Most containers seek by the time at which a picture is shown, transport streams by when it is decoded: both are tried.
+    Where neither leads back to the same key frame there is none; where the file cannot be sought at all, there are no more.
+    """
+    found: list[KeyFrame] = []
     with open_media(film.path) as container:
         video = container.streams.video[_video_position(container, film)]
         for time in wanted:
-            try:
-                seek_key_frame(container, video, time)
-                packet = next((p for p in container.demux(video) if p.is_keyframe and p.pts is not None), None)
-            except (InputError, FFmpegError):
-                break  # it cannot be sought: fewer places, and the pass goes through instead
-            if packet is None or packet.time_base is None or packet.pts is None:
+            landed = _land(container, video, time)
+            if landed is None:
                 break
-            key = float(packet.pts * packet.time_base)
-            if key > film.start and (not found or key > found[-1]):
-                found.append(key)
+            shown, decoded = landed
+            if shown <= film.start or (found and shown <= found[-1].time):
+                continue
+            for seek in (shown, decoded):
+                again = _land(container, video, seek)
+                if again is not None and again[0] == shown:
+                    found.append(KeyFrame(shown, seek))
+                    break
     return found
+
+
+def _land(container: InputContainer, video: VideoStream, time: float) -> tuple[float, float] | None:
+    """When the first key frame that is read after a seek is shown and decoded; None where there is none."""
+    try:
+        _seek(container, video, time)
+        packet = next((p for p in container.demux(video) if p.is_keyframe and p.pts is not None), None)
+    except FFmpegError:
+        return None
+    if packet is None or packet.pts is None or packet.time_base is None:
+        return None
+    shown = float(packet.pts * packet.time_base)
+    return shown, shown if packet.dts is None else float(packet.dts * packet.time_base)
+
+
+def _seek(container: InputContainer, video: VideoStream, time: float) -> None:
+    assert video.time_base is not None
+    container.seek(int(np.floor(time / video.time_base + 1e-3)), stream=video, backward=True)
 
 
 def _frames(

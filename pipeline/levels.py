@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.decode import Sound
+from pipeline.decode import LONGEST_GAP, Sound
 from pipeline.records import F32, F64
 
 SAMPLE_RATE = 16000  # Hz that the film's sound is listened to at
 SOUND_STEP = 0.1  # s per window of sound levels
 BAND_EDGES = (0.0, 120.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0)  # Hz, octaves
 WINDOW = round(SOUND_STEP * SAMPLE_RATE)  # samples
+LOUDEST = 8.0  # full scale = 1; floating-point sound may hold anything
 AT_ONCE = 20 * WINDOW  # samples that are kept before they are measured together
 
 
@@ -35,6 +36,8 @@ class Levels:
             self._start = sound.time
         samples = sound.samples
         at = round((sound.time - self._start) * SAMPLE_RATE)
+        if at - self._at - self._count > LONGEST_GAP * SAMPLE_RATE:  # a wild timestamp, and not silence to be kept
+            return
         if abs(at - self._at - self._count) > WINDOW // 2:  # a hole, or a jump back: start anew on the window grid
             self._measure()
             self._at = max(0, -(-at // WINDOW) * WINDOW)
@@ -52,7 +55,10 @@ class Levels:
             return
         samples = np.concatenate(self._pending)
         blocks = samples[: whole * WINDOW].reshape(whole, WINDOW)
-        power = np.abs(np.fft.rfft(np.nan_to_num(blocks) * self._taper, axis=1)) ** 2 * self._scale
+        power = (
+            np.abs(np.fft.rfft(np.clip(np.nan_to_num(blocks), -LOUDEST, LOUDEST) * self._taper, axis=1)) ** 2
+            * self._scale
+        )
         levels: F64 = np.add.reduceat(power, self._edges, axis=1)
         self._numbers.append(self._at // WINDOW)
         self._blocks.append(np.sqrt(levels).astype(np.float32))

@@ -96,9 +96,7 @@ class Sampler:
     """
 
     def __init__(self, film: Film, *, shortest: int, longest: int) -> None:
-        width, height = film.display_size
-        scale = min(1.0, shortest / min(width, height), longest / max(width, height))
-        size = _even(width * scale), _even(height * scale)
+        size = size_samples(film, shortest, longest)
         self._turns = film.rotation // 90
         self._shrinker = Shrinker(*(size[::-1] if self._turns % 2 else size), smooth=True)
 
@@ -111,6 +109,13 @@ class Sampler:
         """(h, w, 3)."""
         picture = np.asarray(cv2.cvtColor(self._shrinker.shrink(frame), cv2.COLOR_YUV2BGR_I420), np.uint8)
         return np.ascontiguousarray(np.rot90(picture, self._turns)) if self._turns else picture
+
+
+def size_samples(film: Film, shortest: int, longest: int) -> tuple[int, int]:
+    """(width, height) of the pictures that a Sampler shows."""
+    width, height = film.display_size
+    scale = min(1.0, shortest / min(width, height), longest / max(width, height))
+    return _even(width * scale), _even(height * scale)
 
 
 def _even(size: float) -> int:

@@ -1,6 +1,6 @@
 """Follow the pictures of a stretch of film: how much each differs from the last, how bright it is, and some to keep.
 
-A film may be watched in one go or in stretches that begin at key frames; join_looks gives the same in either case. What is
+A film may be watched in one go or in stretches that begin at key frames; joined, they give the same in either case. What is
 large goes to files in a scratch folder, so that memory does not grow with the film.
 """
 
@@ -102,10 +102,11 @@ class Watch:
         """Take the next picture."""
         assert frame.time is not None
         hsv = self._look(frame, self._hsv[self._count % 2])
-        score = (0.0, 0.0, 0.0)
+        score = [0.0, 0.0, 0.0]
         if self._count:
             cv2.absdiff(hsv, self._hsv[(self._count + 1) % 2], dst=self._change)
-            score = cv2.mean(self._change)[:3]
+            # rounded as it will be kept, so that choose_samples decides on the same figures
+            score = [float(np.float32(channel)) for channel in cv2.mean(self._change)[:3]]
         else:
             self._first = hsv.copy()
         mean, deviation = cv2.meanStdDev(self._shrinker.luma)
@@ -130,15 +131,17 @@ class Watch:
         if not self._count:
             self._begun = time
             return True
+        begun, unknown = self._begun, self._middle
         if cut:
             self._begun, self._middle = time, False
-        if self._middle:  # the shot began here or some time before
+        if unknown:  # the shot before began where the stretch does, or some time before
+            young = _ticks(time, self._time, SAMPLE_YOUNG)
+            if cut:
+                return young
             return (
-                self._time - self._begun < SETTLED
-                or _ticks(time, self._time, SAMPLE_OLD)
-                or (time - self._begun < YOUNG and _ticks(time, self._time, SAMPLE_YOUNG))
+                self._time - begun < SETTLED or _ticks(time, self._time, SAMPLE_OLD) or (time - begun < YOUNG and young)
             )
-        return _due(time, self._time, self._begun)
+        return _due(time, self._time, self._begun, begun)
 
     def _sample(self, frame: VideoFrame) -> None:
         picture = self._sampler.show(frame)
@@ -168,7 +171,7 @@ class Watch:
             assert beyond.time is not None
             follows = (beyond.time, self._look(beyond, np.empty_like(blank)))
         return Look(
-            times=figures[:, 0],
+            times=figures[:, 0].copy(),  # a view would keep all six columns
             scores=figures[:, 1:4].astype(np.float32),
             luma=((figures[:, 4:] - (LUMA_BLACK, 0)) * (255 / (LUMA_WHITE - LUMA_BLACK))).astype(np.float32),
             sampled=np.array(self._sampled, np.int64),
@@ -194,28 +197,28 @@ def _ticks(time: float, before: float, step: float) -> bool:
     return time // step != before // step
 
 
-def _due(time: float, before: float, begun: float) -> bool:
-    """Whether a picture is kept: time, and that of the picture before; begun: when its shot probably began."""
-    return time - begun >= SETTLED and (
-        before - begun < SETTLED
-        or _ticks(time, before, SAMPLE_OLD)
-        or (time - begun < YOUNG and _ticks(time, before, SAMPLE_YOUNG))
-    )
+def _due(time: float, before: float, begun: float, begun_before: float) -> bool:
+    """Whether a picture is kept: its time, that of the picture before, and when the shots of either probably began."""
+    young = _ticks(time, before, SAMPLE_YOUNG)
+    if time - begun < SETTLED:
+        return young and before - begun_before < SETTLED
+    return before - begun < SETTLED or _ticks(time, before, SAMPLE_OLD) or (time - begun < YOUNG and young)
 
 
 def choose_samples(times: F64, scores: F32) -> Bool:
     """(n,) True = this picture is kept: the film's first, one soon after each likely cut, then on a grid of film time.
 
-    The grid is dense while a shot is young. It hangs on nothing but the last three seconds, so that a film may be watched
-    in stretches.
+    The grid is dense while a shot is young, and where every picture looks like a cut (action, grain, slides). It hangs on
+    nothing but the last three seconds, so that a film may be watched in stretches.
     """
     likely = scores.astype(np.float64).sum(axis=1) / 3 >= LIKELY_CUT
     likely[0] = True
     begun = np.maximum.accumulate(np.where(likely, times, -np.inf))
-    before = np.concatenate([times[:1], times[:-1]])
+    before, begun_before = (np.concatenate([of[:1], of[:-1]]) for of in (times, begun))
     old, young = ((times // step) != (before // step) for step in (SAMPLE_OLD, SAMPLE_YOUNG))
     age = times - begun
-    due: Bool = (age >= SETTLED) & ((before - begun < SETTLED) | old | ((age < YOUNG) & young))
+    settled = (before - begun < SETTLED) | old | ((age < YOUNG) & young)
+    due: Bool = np.where(age < SETTLED, young & (before - begun_before < SETTLED), settled)
     due[0] = True
     return due
 

@@ -17,13 +17,14 @@ import time
 import types
 import typing
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, is_dataclass
 from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Generic, TypeVar
+from typing import Any, BinaryIO, Generic, TypeVar
 
 import numpy as np
 
@@ -36,6 +37,8 @@ log = logging.getLogger("trailer")
 KEY_LENGTH = 24  # hex digits of a SHA-256: 96 bits
 STALE_PARTIAL = 24 * 3600.0  # s; a partial file older than a day belongs to nobody
 JSON_NAME = "record"
+# what a file that was damaged on the disk can raise when it is read: zipfile has a RuntimeError for "encrypted" and such
+DAMAGE = (ValueError, OSError, EOFError, KeyError, TypeError, RuntimeError, zlib.error, zipfile.BadZipFile)
 MAPPED_BYTES = 16 << 20  # arrays from this size on are mapped into memory
 
 
@@ -49,32 +52,34 @@ class Artifact(Generic[T]):
 
     def load(self) -> T:
         """Read the record back. Raises ValueError, OSError or KeyError when the file is not what the key says."""
-        with np.load(self.path, allow_pickle=False) as arrays:
+        # one opening: a file that is put in its place meanwhile is another file
+        with self.path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             tree = json.loads(bytes(arrays[JSON_NAME]).decode())
-            value = _decode(tree, self.kind, _Arrays(self.path, arrays))
+            value = _decode(tree, self.kind, _Arrays(file, arrays))
         return typing.cast(T, value)
 
 
 class _Arrays:
     """The arrays of an .npz, the large ones mapped and not read: a film's sampled pictures are hundreds of megabytes."""
 
-    def __init__(self, path: Path, arrays: Mapping[str, Any]) -> None:
-        self._path, self._arrays = path, arrays
+    def __init__(self, file: BinaryIO, arrays: Mapping[str, Any]) -> None:
+        self._file, self._arrays = file, arrays
 
     def __getitem__(self, name: str) -> np.ndarray[Any, Any]:
-        with zipfile.ZipFile(self._path) as archive, self._path.open("rb") as file:
+        file = self._file
+        with zipfile.ZipFile(file) as archive:
             entry = archive.getinfo(f"{name}.npy")
-            if entry.file_size < MAPPED_BYTES or entry.compress_type != zipfile.ZIP_STORED:
-                return typing.cast("np.ndarray[Any, Any]", self._arrays[name])
-            file.seek(entry.header_offset + 26)  # lengths of the name and of the extra field in the local header
-            sizes = struct.unpack("<HH", file.read(4))
-            file.seek(entry.header_offset + 30 + sum(sizes))
-            version = np.lib.format.read_magic(file)
-            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-            shape, fortran, kind = read(file)
-            if kind.hasobject:
-                raise ValueError(f"{name} holds objects")
-            return np.memmap(self._path, kind, "r", file.tell(), shape, "F" if fortran else "C")
+        if entry.file_size < MAPPED_BYTES or entry.compress_type != zipfile.ZIP_STORED:
+            return typing.cast("np.ndarray[Any, Any]", self._arrays[name])
+        file.seek(entry.header_offset + 26)  # lengths of the name and of the extra field in the local header
+        sizes = struct.unpack("<HH", file.read(4))
+        file.seek(entry.header_offset + 30 + sum(sizes))
+        version = np.lib.format.read_magic(file)
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+        shape, fortran, kind = read(file)
+        if kind.hasobject:
+            raise ValueError(f"{name} holds objects")
+        return np.memmap(file, kind, "r", file.tell(), shape, "F" if fortran else "C")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,7 @@ class WorkDir:
     """The folder of one film's artifacts: <work_dir>/<film fingerprint>/."""
 
     def __init__(self, root: Path, fingerprint: str) -> None:
-        self.folder = root / fingerprint
+        self.folder = (root / fingerprint).absolute()  # other processes are given paths in it
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._sweep()
@@ -109,7 +114,8 @@ class WorkDir:
         """Remove partial files that a killed run left behind."""
         for scratch in self.folder.glob(".*.scratch"):
             with suppress(FileNotFoundError):
-                if time.time() - scratch.stat().st_mtime > STALE_PARTIAL:
+                newest = max(path.stat().st_mtime for path in (scratch, *scratch.iterdir()))
+                if time.time() - newest > STALE_PARTIAL:
                     shutil.rmtree(scratch)
         for partial in self.folder.rglob("*.partial*"):
             with suppress(FileNotFoundError):  # another run on this film has just finished it
@@ -144,7 +150,7 @@ class WorkDir:
                 if bad is not None:
                     raise ValueError(f"{bad} is damaged")
                 stored = artifact.load()
-            except (ValueError, OSError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            except DAMAGE as error:
                 log.warning("the stored %s cannot be read (%s); it is made again", artifact.path.name, error)
             else:
                 if valid is None or valid(stored):

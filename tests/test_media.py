@@ -84,12 +84,12 @@ def test_a_stretch_begins_at_its_key_frame_and_shows_what_follows_it(film: Path)
     probed = probe_film(film)
     keys = find_key_frames(probed, [0.1, 1.1, 1.2, 3.9])
     assert len(keys) == 2  # the film's first is none to part it at, and 1.2 s lies behind the same one as 1.1 s
-    first, second = (round(24 * key) for key in keys)
+    first, second = (round(24 * key.time) for key in keys)
     assert 26 - 12 < first <= 26
     assert 93 - 12 < second <= 93
     seen = []
-    for start, end in ((None, keys[0]), (keys[0], keys[1]), (keys[1], None)):
-        items = decode_film(probed, damage=Damage(), start=start, end=end, threads=1)
+    for start, end in ((None, keys[0].time), (keys[0], keys[1].time), (keys[1], None)):
+        items = decode_film(probed, damage=Damage(), start=start, end=end)
         seen.append([number_of(item) for item in items if isinstance(item, av.VideoFrame)])
     assert seen == [list(range(first + 1)), list(range(first, second + 1)), list(range(second, 100))]
 
