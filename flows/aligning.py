@@ -59,6 +59,7 @@ def align_film(
     from models.encoders import identify_encoder
     from pipeline import steps
     from pipeline.align import align_trailer
+    from pipeline.choices import check_request
     from pipeline.media import probe_film
     from pipeline.pairs import add_pair, check_pair, name_film
     from pipeline.workdir import WorkDir
@@ -68,6 +69,7 @@ def align_film(
     film = probe_film(film_path)
     trailers = [probe_film(path) for path in trailer_paths]
     _refuse_copies([film_path, *trailer_paths], [film, *trailers])
+    check_request(config, site, encoder=data is not None, selection=False)
     name = name_film(film_path.stem) if name is None else name
     if data is not None:
         check_pair(data, name, identify_encoder(config.features).width)

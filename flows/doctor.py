@@ -31,6 +31,7 @@ def examine(site: Site) -> dict[str, Any]:
         "packages": _find_packages(problems),
         "ffmpeg": _find_ffmpeg(site, problems),
         "device": _find_device(site, problems),
+        "analysis": _find_analysis(site, problems),
         "checkpoint": _find_checkpoint(problems),
         "work_dir": _find_room(site.work_dir, problems),
         "weights_dir": str(site.weights_dir),
@@ -76,9 +77,29 @@ def _find_device(site: Site, problems: list[str]) -> dict[str, Any]:
     return {"setting": site.device, "used": used, "gpus": cards, "cpus": os.cpu_count()}
 
 
+def _find_analysis(site: Site, problems: list[str]) -> dict[str, Any]:
+    """How many parts of a film are looked at at once, what judges its cuts here, and the optional Dask cluster."""
+    from pipeline.analysis import count_cores
+    from pipeline.choices import choose_network
+    from pipeline.settings import ShotDetector
+
+    try:
+        detector = choose_network(ShotDetector.auto, site) or "adaptive"
+    except TrailerError:  # a device that is not there: told with the device
+        detector = "adaptive"
+    try:
+        package = metadata.version("prefect-dask")
+    except metadata.PackageNotFoundError:
+        package = None
+        if site.dask:
+            problems.append(f"TRAILER_DASK is {site.dask}: pip install 'trailer-pipeline[dask]', or unset it")
+    dask = {"package": package, "address": site.dask or None}
+    return {"workers": site.workers or count_cores(), "detector": detector, "dask": dask}
+
+
 def _find_checkpoint(problems: list[str]) -> dict[str, Any]:
     from models.ssmp.checkpoint import load_checkpoint
-    from pipeline.steps import BUNDLED_CHECKPOINT
+    from pipeline.choices import BUNDLED_CHECKPOINT
 
     try:
         checkpoint = load_checkpoint(BUNDLED_CHECKPOINT)
@@ -117,7 +138,8 @@ def _find_room(folder: Path, problems: list[str]) -> dict[str, Any]:
 
 def describe(found: dict[str, Any]) -> str:
     """The same for people."""
-    room, prefect, device = found["work_dir"], found["prefect"], found["device"]
+    room, prefect, device, analysis = found["work_dir"], found["prefect"], found["device"], found["analysis"]
+    dask = f"Dask {analysis['dask']['address'] or 'not used'} (prefect-dask {analysis['dask']['package'] or 'absent'})"
     free = f", {room['free_bytes'] / 2**30:.1f} GiB free" if room["writable"] else ", not writable"
     server = f"{prefect['configured']} ({'answers' if prefect['answers'] else 'does not answer'})"
     rows = {
@@ -128,6 +150,7 @@ def describe(found: dict[str, Any]) -> str:
         if found["ffmpeg"]["path"]
         else "missing",
         "device": f"{device['used']} ({', '.join(device['gpus']) or 'no GPU'}, {device['cpus']} CPUs)",
+        "analysis": f"{analysis['workers']} parts at once, cuts by {analysis['detector']}, {dask}",
         "checkpoint": found["checkpoint"]["path"] if found["checkpoint"]["present"] else "missing",
         "work folder": f"{room['path']}{free}",
         "weights": f"{', '.join(f'{name} {state}' for name, state in found['weights'].items())} ({found['weights_dir']})",

@@ -121,7 +121,7 @@ def load_for(path: Path, samples: Sequence[Sample], device: str) -> Model:
 
 def read_trailers(path: Path, samples: Sequence[Sample]) -> list[Made]:
     """Trailers made elsewhere, one for every sample. Raises InputError for one that is missing or names no shot."""
-    from models.ssmp.checkpoint import read_json
+    from models.ssmp.description import read_json
     from models.ssmp.evaluate import Made
 
     told = read_json(path, "file of trailers")

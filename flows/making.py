@@ -54,11 +54,14 @@ def make_one(
 
         return run_flow(film, config, music=music, out=out, say=say, bar=bar)
 
+    from flows.spreading import choose_spread
     from pipeline.runner import LocalRunner
     from pipeline.settings import Site
     from pipeline.trailer import make_trailer
 
-    return make_trailer(film, config, Site(), LocalRunner(say, bar), music=music, out=out)
+    site, runner = Site(), LocalRunner(say, bar)
+    runner.spread = choose_spread(site, prefect=False)
+    return make_trailer(film, config, site, runner, music=music, out=out)
 
 
 def require_server() -> None:

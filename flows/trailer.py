@@ -20,6 +20,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.making import summarise
 from flows.runner import REPORTING_FAULTS, PrefectRunner, first_line
+from flows.spreading import choose_spread
 from pipeline.errors import InputError, TrailerError
 from pipeline.settings import Site, TrailerConfig
 from pipeline.trailer import Outcome, title_from_name
@@ -64,10 +65,12 @@ def make_trailer(
     """
     caller = CALLER.get()
     title = config.title or title_from_name(film.stem)
-    runner = PrefectRunner(title, say=caller.say if caller else None, bar=caller.bar if caller else None)
+    say, bar = (caller.say, caller.bar) if caller else (None, None)
+    site = Site()
     try:
         with _warnings_shown():
-            outcome = run_sequence(film, config, Site(), runner, music=music, out=out)
+            runner = PrefectRunner(title, say=say, bar=bar, spread=choose_spread(site, prefect=True))
+            outcome = run_sequence(film, config, site, runner, music=music, out=out)
     except TrailerError as error:
         if caller is not None:
             caller.error = error

@@ -13,6 +13,7 @@ import numpy as np
 
 from pipeline.records import U8, Cut, EditList, QualityReport
 
+ENCODER_KEYS = ("encoder", "encoder_licence", "encoder_weights")  # older edit lists have the first alone
 SHEET_COLUMNS = 8
 SHEET_PICTURE = 200  # px wide
 SHEET_MOST_BYTES = 210_000  # Prefect keeps the sheet in its database: under 300 kB as base64
@@ -160,11 +161,13 @@ def _quality_rows(quality: QualityReport) -> str:
 
 
 def _made_with(edit: EditList) -> str:
+    models = edit.models
     rows = {
         "film": f"{edit.film.path} ({edit.film.fingerprint[:12]})",
         "music": f"{edit.music.path} ({edit.music.fingerprint[:12]})",
-        "encoder": str(edit.models.get("encoder", "")),
+        "encoder": ", ".join(str(models[key])[:64] for key in ENCODER_KEYS if models.get(key)),
+        "shot detector": str(models.get("detector", "")),
         "selector": " ".join(str(v)[:24] for v in dict(edit.models.get("selector", {})).values()),
         "version": edit.version,
     }
-    return "".join(f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in rows.items())
+    return "".join(f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in rows.items() if value)

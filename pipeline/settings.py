@@ -175,6 +175,8 @@ class Site(BaseSettings):
     """`auto`, `cpu` or `cuda`."""
     workers: int = Field(0, ge=0, le=1024)
     """How many parts of a film are analysed at once; 0: as many as there are cores."""
+    dask: str = ""
+    """Address of a Dask scheduler, such as tcp://10.0.0.5:8786, that analyses parts of a film, or `local`; empty: none."""
     ffmpeg: Path | None = None
     """ffmpeg program; none: the one on PATH, else the packaged one."""
 

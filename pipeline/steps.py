@@ -17,6 +17,7 @@ import numpy as np
 
 from pipeline import __version__
 from pipeline.analysis import Spread, Threads, analyse_film, count_cores
+from pipeline.choices import choose_network, find_checkpoint, name_models, warn_of_licences
 from pipeline.decode import choose_sound, read_track
 from pipeline.edit import Slots, choose_frame_rate, choose_size, lay_out, make_cards, plan_slots, usable_seconds
 from pipeline.editfile import edit_to_json
@@ -39,7 +40,7 @@ from pipeline.records import (
 )
 from pipeline.render import RENDER_VERSION, render_trailer
 from pipeline.selection import exclude_shots, select_shots
-from pipeline.settings import ASSETS, ShotDetector, Site, TrailerConfig
+from pipeline.settings import Site, TrailerConfig
 from pipeline.shots import cut_shots
 from pipeline.workdir import Artifact, Made, WorkDir, make_key
 
@@ -51,7 +52,7 @@ VERSION: Mapping[str, int] = {
     "features": 2,
     "music": 1,
     "selection": 2,
-    "edit": 2,
+    "edit": 3,
     "render": RENDER_VERSION,
     "quality": 1,
 }
@@ -59,7 +60,6 @@ HDR_TRANSFERS = frozenset({"16", "18"})  # PQ and HLG, as ITU-T H.273 numbers th
 MUSIC_RATE = 22050  # Hz that the music is listened to at
 LONGEST_TRACK = 900.0  # s of a track that are listened to
 LONGEST_TRAILER = 150.0  # s; studios' cap (field figures: mean 122.8 s), for a track that is longer
-BUNDLED_CHECKPOINT = ASSETS / "ssmp" / "descriptor-small.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,23 +99,6 @@ def analyse(
             )
 
     return work.reuse_or_make("analysis", VERSION["analysis"], inputs, Analysis, make)
-
-
-def choose_network(detector: ShotDetector, site: Site) -> str:
-    """Name and version of the network that judges cuts; "" for none: the adaptive rule decides.
-
-    Raises MissingDependencyError where the network is asked for by name and absent.
-    """
-    from models.transnet import is_installed, name_network
-
-    if detector is ShotDetector.transnet:
-        return name_network()
-    if detector is ShotDetector.auto and is_installed():
-        from models.device import choose_device
-
-        if choose_device(site.device).startswith("cuda"):
-            return name_network()
-    return ""
 
 
 def find_shots(
@@ -202,7 +185,7 @@ def select(
     from models.ssmp.checkpoint import load_checkpoint
     from models.ssmp.model import predict_slots
 
-    path = BUNDLED_CHECKPOINT if config.selection.checkpoint == "bundled" else Path(config.selection.checkpoint)
+    path = find_checkpoint(config)
     described = features.load()
     checkpoint = load_checkpoint(path, encoder=described.encoder, device=choose_device(site.device))
     inputs = {
@@ -240,17 +223,19 @@ def make_edit(
     analysis: Artifact[Analysis],
     shots: Artifact[Shots],
     segments: Artifact[Segments],
-    features: Artifact[Features],
     selection: Artifact[Selection],
     config: TrailerConfig,
+    site: Site,
     title: str,
     *,
     progress: Progress,
 ) -> Made[EditList]:
     """The whole plan. film and track: as they lie now; the artifacts may have been made when they lay elsewhere."""
     del progress
+    models = name_models(config, site)
     inputs = {
         "selection": selection.key,
+        "models": models,
         "film": str(film.path),
         "track": str(track.path),
         "title": title,
@@ -269,6 +254,7 @@ def make_edit(
             warnings.append("the film is HDR: its colours are not tone-mapped yet and will look flat")
         if film.interlaced:
             warnings.append("the film is interlaced: it is not deinterlaced yet, and motion will show combs")
+        warnings += warn_of_licences(models)
         rate = slots.frame_rate
         return EditList(
             version=__version__,
@@ -294,7 +280,7 @@ def make_edit(
                 segments=tuple(round(float(edge / rate), 6) for edge in slots.edges[:-1]),
                 beats=tuple(round(float(beat), 6) for beat in grid.beats if beat < float(slots.frames / rate)),
             ),
-            models={"encoder": features.load().encoder, "selector": chosen.model},
+            models={**models, "selector": chosen.model},
             config=config.model_dump(mode="json"),
             shots=cut.spans,
             warnings=tuple(warnings),

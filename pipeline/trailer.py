@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import steps
+from pipeline.choices import check_request
 from pipeline.editfile import edit_to_json, read_edit
 from pipeline.errors import InputError
 from pipeline.media import probe_film, probe_track
@@ -66,6 +67,7 @@ def make_trailer(
     out = check_out(out or Path(f"{film_path.stem}-trailer.mp4"), film_path, music)
     track = probe_track(music) if music is not None else None
     steps.ffmpeg_at(site)
+    check_request(config, site)
     work = WorkDir(site.work_dir, film.fingerprint)
     title = config.title or title_from_name(film_path.stem)
 
@@ -79,7 +81,7 @@ def make_trailer(
     selection = runner.step("selection", steps.select, work, analysis, shots, features, segments, config, site)
     # the narration is placed here: it needs the chosen shots, and the edit list needs it
     edit = runner.step(
-        "edit", steps.make_edit, work, film, track, analysis, shots, segments, features, selection, config, title
+        "edit", steps.make_edit, work, film, track, analysis, shots, segments, selection, config, site, title
     )
     plan = edit.load()
     for warning in plan.warnings:

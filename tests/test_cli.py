@@ -422,6 +422,9 @@ def test_doctor_finds_everything_here_and_says_what_is_missing(
     assert found["problems"] == []
     assert found["prefect"] == {"configured": None, "answers": False}
     assert found["work_dir"]["writable"] is True
+    assert found["analysis"]["workers"] >= 1
+    assert found["analysis"]["detector"] == "adaptive"  # the device is the CPU
+    assert found["analysis"]["dask"]["address"] is None
     assert found["ffmpeg"]["version"]
     assert "all is there" in trailer("doctor").out
     (tmp_path / "file").touch()

@@ -52,6 +52,19 @@ def test_an_edit_list_comes_back_as_it_was_and_is_written_alike(tmp_path: Path) 
     assert edit_to_json(back) == text
 
 
+def test_what_it_says_of_the_models_may_be_more_or_less(tmp_path: Path) -> None:
+    """Older edit lists name an encoder and a selector; later ones the detector, licences and weights, too."""
+    named = {
+        "encoder": "imagebind@1",
+        "encoder_licence": "CC-BY-NC-SA 4.0",
+        "encoder_weights": "0f",
+        "detector": "adaptive",
+    }
+    for models in (EDIT.models, {**named, "selector": {"name": "small", "sha256": "00"}}, {}):
+        edit = replace(EDIT, models=models)
+        assert read_edit(written(tmp_path, edit_to_json(edit))) == edit
+
+
 def test_it_has_the_contracts_fields() -> None:
     tree = json.loads(edit_to_json(EDIT))
     assert tree["schema"] == 1

@@ -282,6 +282,38 @@ def test_a_trailer_that_the_gate_refuses_lies_aside(small: SyntheticFilm, site: 
     assert not (tmp_path / "a.mp4").exists()
 
 
+def test_what_the_models_allow_stands_in_the_plan_the_log_and_the_report(
+    small: SyntheticFilm, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = make(small.path, None, tmp_path / "plain.mp4", site, FAST)
+    models = read_edit(plain.edit).models
+    assert (models["encoder"], models["detector"]) == ("descriptor@1", "adaptive")
+    assert set(models) == {"encoder", "detector", "selector"}  # no weights, no licence
+    assert not any("commercial" in warning for warning in plain.warnings)
+    licence = "CC-BY-NC-SA 4.0 (non-commercial)"
+    named = {
+        "encoder": "imagebind@1",
+        "encoder_licence": licence,
+        "encoder_weights": "ab" * 32,
+        "detector": "transnetv2@1.0.5",
+    }
+    monkeypatch.setattr("pipeline.steps.name_models", lambda config, site: named)
+    outcome = make(small.path, None, tmp_path / "t.mp4", site, FAST)
+    assert next(step.name for step in outcome.steps if not step.reused) == "edit"
+    plan = read_edit(outcome.edit)
+    assert {**named, "selector": models["selector"]} == plan.models
+    (warning,) = (w for w in plan.warnings if "commercial" in w)
+    assert warning == (
+        f"the shots were chosen with imagebind@1, whose weights are licensed {licence}: that may rule out a commercial use "
+        "of this trailer"
+    )
+    assert warning in caplog.text
+    report = outcome.report.read_text()
+    assert warning in report
+    assert f"<td>imagebind@1, {licence}, {'ab' * 32}</td>" in report
+    assert "<th>shot detector</th><td>transnetv2@1.0.5</td>" in report
+
+
 @pytest.mark.parametrize(
     ("stem", "title"),
     [

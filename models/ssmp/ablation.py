@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from models.ssmp import published
-from models.ssmp.checkpoint import Config, load_model, read_json, write_whole
+from models.ssmp.checkpoint import Config, load_model, write_whole
 from models.ssmp.data import Sample
+from models.ssmp.description import read_json
 from models.ssmp.evaluate import evaluate_model
 from models.ssmp.train import Recipe, train
 from pipeline.errors import InputError

@@ -19,6 +19,7 @@ from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as format_safetensors
 from torch import Tensor
 
+from models.ssmp.description import SCHEMA, check_encoder, check_name, check_schema, read_json
 from models.ssmp.model import SSMP, SSMPConfig
 from pipeline.errors import InputError
 
@@ -30,7 +31,6 @@ Model: TypeAlias = "SSMP | TGT | Ranker"
 Config: TypeAlias = "SSMPConfig | TGTConfig | RankerConfig"
 Record = TypeVar("Record")
 KINDS = ("ssmp", "tgt", "ranker")
-SCHEMA = 1  # of the JSON: raised when a reader of today could not use it
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def save_checkpoint(path: Path, model: Model, *, encoder: str, card: Card) -> st
 
     Same weights, same bytes. The weights come first: between the two writes the old JSON does not match and is refused.
     """
-    _check_name(path)
+    check_name(path)
     digest = write_tensors(path, {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()})
     about = {
         "schema": SCHEMA,
@@ -125,12 +125,11 @@ def load_model(path: Path, *, encoder: str | None = None, device: str = "cpu") -
     encoder: the features that will be shown to it; a checkpoint of another encoder is refused.
     Raises InputError, one line with the path, for a missing, corrupt, truncated, foreign or wrongly shaped file.
     """
-    _check_name(path)
+    check_name(path)
     about_path = path.with_suffix(".json")
     about = read_json(about_path)
     try:
-        if about["schema"] != SCHEMA:
-            raise InputError(f"checkpoint {about_path} has schema {about['schema']!r}, this version reads {SCHEMA}")
+        check_schema(path, about)
         kind = config_class(cast(str, about.get("kind", "ssmp")))  # the first checkpoints did not say
         config: Config = _typed(kind, about["config"])
         card = _typed(Card, about["card"])
@@ -139,8 +138,8 @@ def load_model(path: Path, *, encoder: str | None = None, device: str = "cpu") -
             raise TypeError("encoder and sha256 must be text")
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"not a checkpoint description: {about_path}: {error}") from error
-    if encoder is not None and encoder != made_for:
-        raise InputError(f"checkpoint {path} reads {made_for} features, not {encoder}: choose one trained on {encoder}")
+    if encoder is not None:
+        check_encoder(path, made_for, encoder)
     tensors = read_tensors(path, digest)
     if config.layers > len(tensors):
         raise InputError(f"checkpoint {path} is not this model: {len(tensors)} tensors for {config.layers} layers")
@@ -181,19 +180,6 @@ def read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
         raise InputError(f"not a safetensors file: {path}: {error}") from error
 
 
-def read_json(path: Path, what: str = "checkpoint description") -> dict[str, object]:
-    """Read a JSON object, else InputError. what: it should have been."""
-    try:
-        about = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"cannot read {what} {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"not JSON: {path}: {error}") from error
-    if not isinstance(about, dict):
-        raise InputError(f"not a {what}: {path}: expected a JSON object")
-    return about
-
-
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that a reader sees the old one or the new one, never half."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -203,11 +189,6 @@ def write_whole(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
-
-
-def _check_name(path: Path) -> None:
-    if path.suffix != ".safetensors":
-        raise InputError(f"a checkpoint's name ends in .safetensors: {path}")
 
 
 def _typed(kind: type[Record], values: object) -> Record:

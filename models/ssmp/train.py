@@ -27,13 +27,13 @@ from models.ssmp.checkpoint import (
     Model,
     build_model,
     load_model,
-    read_json,
     read_tensors,
     save_checkpoint,
     write_tensors,
     write_whole,
 )
 from models.ssmp.data import Feeder, Sample, digest_samples, mean_cosine
+from models.ssmp.description import read_json
 from models.ssmp.evaluate import Evaluation, evaluate_model, held_out_accuracy
 from models.ssmp.history import History
 from models.ssmp.masking import ScheduleName, make_schedule

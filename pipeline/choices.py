@@ -1,0 +1,83 @@
+"""Which models a trailer is made with, whether they are here, and under which licences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline.settings import ASSETS, ShotDetector, Site, TrailerConfig
+
+BUNDLED_CHECKPOINT = ASSETS / "ssmp" / "descriptor-small.safetensors"
+NON_COMMERCIAL = "non-commercial"  # as an encoder's licence says it
+
+
+def choose_network(detector: ShotDetector, site: Site) -> str:
+    """Name and version of the network that judges cuts; "" for none: the adaptive rule decides.
+
+    Raises MissingDependencyError where the network is asked for by name and absent.
+    """
+    from models.transnet import is_installed, name_network
+
+    if detector is ShotDetector.transnet:
+        return name_network()
+    if detector is ShotDetector.auto and is_installed():
+        from models.device import choose_device
+
+        if choose_device(site.device).startswith("cuda"):
+            return name_network()
+    return ""
+
+
+def find_checkpoint(config: TrailerConfig) -> Path:
+    """The file of the model that fills the slots."""
+    return BUNDLED_CHECKPOINT if config.selection.checkpoint == "bundled" else Path(config.selection.checkpoint)
+
+
+def check_request(config: TrailerConfig, site: Site, *, encoder: bool = True, selection: bool = True) -> None:
+    """Refuse, before any long work, what is absent here or does not fit together. No network is loaded.
+
+    encoder: whether shots will be given vectors; selection: whether slots will be filled by what these say. Raises
+    MissingDependencyError or InputError.
+    """
+    from models.encoders import identify_encoder, load_encoder
+
+    if site.device not in ("auto", "cpu"):
+        from models.device import choose_device
+
+        choose_device(site.device)  # brings torch, so only where it may refuse
+    if config.shots.detector is not ShotDetector.auto:
+        choose_network(config.shots.detector, site)
+    if selection:
+        from models.ssmp.description import check_fit
+
+        check_fit(find_checkpoint(config), identify_encoder(config.features).name)
+    if encoder:
+        load_encoder(config.features, site)  # networks are read when they are first needed
+
+
+def name_models(config: TrailerConfig, site: Site) -> dict[str, str]:
+    """What describes the shots and what finds them, for the edit list.
+
+    encoder; encoder_licence where it restricts what is made; encoder_weights, a SHA-256, where there are any; detector.
+    """
+    from models.encoders import load_encoder
+
+    encoder = load_encoder(config.features, site)
+    named = {
+        "encoder": encoder.identity.name,
+        "encoder_licence": encoder.identity.licence,
+        "encoder_weights": encoder.weights,
+        "detector": choose_network(config.shots.detector, site) or "adaptive",
+    }
+    return {name: value for name, value in named.items() if value}
+
+
+def warn_of_licences(models: Mapping[str, str]) -> list[str]:
+    """What whoever uses the trailer must know. models: from name_models."""
+    licence = models.get("encoder_licence", "")
+    if NON_COMMERCIAL not in licence:
+        return []
+    return [
+        f"the shots were chosen with {models['encoder']}, whose weights are licensed {licence}: that may rule out a "
+        "commercial use of this trailer"
+    ]
