@@ -82,14 +82,15 @@ def analyse(
     """One decode of the film. spread: who looks at the parts of a long one; none: threads of this process."""
     inputs = {"film": film.fingerprint, "network": choose_network(config.shots.detector, site)}
 
-    def make() -> Analysis:
-        network = None
-        if inputs["network"]:
-            from models.device import choose_device
-            from models.transnet import TransNet
+    with work.make_scratch("analysis") as scratch:  # until the record is written: it maps a file there
 
-            network = TransNet(choose_device(site.device)).judge
-        with work.make_scratch("analysis") as scratch:
+        def make() -> Analysis:
+            network = None
+            if inputs["network"]:
+                from models.device import choose_device
+                from models.transnet import TransNet
+
+                network = TransNet(choose_device(site.device)).judge
             return analyse_film(
                 film,
                 scratch,
@@ -98,7 +99,7 @@ def analyse(
                 progress=progress,
             )
 
-    return work.reuse_or_make("analysis", VERSION["analysis"], inputs, Analysis, make)
+        return work.reuse_or_make("analysis", VERSION["analysis"], inputs, Analysis, make)
 
 
 def find_shots(

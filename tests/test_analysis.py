@@ -124,7 +124,7 @@ def test_other_codecs_and_containers_in_parts(tmp_path: Path) -> None:
         spread = Recorded(2)
         assert_same(analyse(film), analyse(film, spread=spread))
         assert len(spread.parts) > 3, name
-        assert spread.used, name
+        assert spread.used is (name != "f.mpg"), name  # where few packets carry a time nobody can begin in the middle
 
 
 @pytest.mark.usefixtures("short_parts")
