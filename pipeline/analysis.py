@@ -21,11 +21,13 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from pipeline.blends import find_blends
-from pipeline.decode import Damage, KeyFrame, Sound, decode_film, decode_sound, find_key_frames
+from pipeline.decode import KeyFrame, decode_film, find_key_frames
 from pipeline.errors import InputError
 from pipeline.levels import SAMPLE_RATE, SOUND_STEP, Levels
+from pipeline.packets import Damage
 from pipeline.records import F32, F64, I64, U8, Analysis, Bool, Film
 from pipeline.shrink import size_samples
+from pipeline.sound import Sound, decode_sound
 from pipeline.watch import SAMPLE_LONGEST, SAMPLE_SHORTEST, Look, Watch, choose_samples, find_bars
 
 log = logging.getLogger("trailer")

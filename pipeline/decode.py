@@ -6,56 +6,28 @@ timestamps of its packets, so that holes and late starts stay where they are. Da
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import av
 import numpy as np
-from av.audio.fifo import AudioFifo
 from av.audio.frame import AudioFrame
-from av.audio.resampler import AudioResampler
-from av.audio.stream import AudioStream as AvAudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
 from pipeline.errors import InputError
 from pipeline.media import open_media
-from pipeline.records import F32, U8, AudioStream, Film, Span
+from pipeline.packets import Damage, read_frames
+from pipeline.records import U8, Film
+from pipeline.sound import Mono, Sound, pick_sound
 
-SOUND_LEAD = 0.5  # s decoded before a wanted sound, for codecs that need a run-up
 SEEK_BACK = (0.0, 2.0, 10.0, 60.0)  # s further back at each try, for containers whose seeks land late
-GATHERED = 1.0  # s of sound that are mixed and resampled together
-MOST_JITTER = 0.05  # s by which a sound's timestamps may stray before it counts as a hole
-LONGEST_GAP = 3600.0  # s of silence that a hole in the sound may stand for
-
-
-class _Resampler:
-    """An AudioResampler that bears a stream whose layout, rate or format changes in the middle (broadcasts do)."""
-
-    def __init__(self, *, layout: str, rate: int) -> None:
-        self._layout, self._rate = layout, rate
-        self._key: tuple[str, str, int] | None = None
-        self._inner: AudioResampler | None = None
-
-    def resample(self, frame: AudioFrame | None) -> list[AudioFrame]:
-        """Interleaved float frames; None flushes."""
-        done: list[AudioFrame] = []
-        key = None if frame is None else (frame.format.name, frame.layout.name, frame.sample_rate)
-        if self._inner is not None and key != self._key:
-            done = self._inner.resample(None)
-            self._inner = None
-        if frame is None:
-            return done
-        if self._inner is None:
-            self._inner, self._key = AudioResampler(format="flt", layout=self._layout, rate=self._rate), key
-        return [*done, *self._inner.resample(frame)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,29 +36,6 @@ class Picture:
 
     time: float
     bgr: U8
-
-
-@dataclass(frozen=True, slots=True)
-class Sound:
-    """A block of mono samples (n,) whose first lies at time seconds."""
-
-    time: float
-    samples: F32
-
-
-@dataclass(slots=True)
-class Damage:
-    """What a pass met and left out: packets that do not decode, pictures with no time or a time already past."""
-
-    packets: int = 0
-    pictures: int = 0
-    notes: list[str] = field(default_factory=list)
-
-    def add(self, other: Damage) -> None:
-        """Count another pass's damage to this one's; the same note once."""
-        self.packets += other.packets
-        self.pictures += other.pictures
-        self.notes.extend(note for note in other.notes if note not in self.notes)
 
 
 def decode_film(
@@ -113,10 +62,10 @@ def decode_film(
                 _seek(container, video, start.seek)
             except FFmpegError as error:
                 raise InputError(f"{film.path} cannot be read from {start.time:.3f} s on: {error.strerror}") from error
-        mono = _Mono(sample_rate or 0)
+        mono = Mono(sample_rate or 0)
         last = -np.inf if start is None else np.nextafter(start.time, -np.inf)
         span = (-np.inf if start is None else start.time, np.inf if end is None else end)
-        for frame in _frames(container, [video] if audio is None else [video, audio], damage, span):
+        for frame in read_frames(container, [video] if audio is None else [video, audio], damage, span):
             if isinstance(frame, AudioFrame):
                 yield from mono.add(frame)
             elif isinstance(frame, VideoFrame):
@@ -127,19 +76,6 @@ def decode_film(
                 yield frame  # also the first one past the end: whoever reads may want to see where it stopped
                 if frame.time >= span[1]:
                     break
-        yield from mono.flush()
-
-
-def decode_sound(film: Film, *, sample_rate: int, damage: Damage) -> Iterator[Sound]:
-    """The mono sound of the chosen track alone, the same as decode_film gives it; no picture is decoded."""
-    with open_media(film.path) as container:
-        audio = pick_sound(container, film)
-        if audio is None:
-            return
-        mono = _Mono(sample_rate)
-        for frame in _frames(container, [audio], damage):
-            if isinstance(frame, AudioFrame):
-                yield from mono.add(frame)
         yield from mono.flush()
 
 
@@ -193,88 +129,11 @@ def _seek(container: InputContainer, video: VideoStream, time: float) -> None:
     container.seek(int(np.floor(time / video.time_base + 1e-3)), stream=video, backward=True)
 
 
-def _frames(
-    container: InputContainer,
-    streams: Sequence[VideoStream | AvAudioStream],
-    damage: Damage,
-    span: tuple[float, float] = (-np.inf, np.inf),
-) -> Iterator[object]:
-    """Decoded frames in the order of the file; damaged packets are counted where their time lies within the span."""
-    packets = container.demux(*streams)
-    while True:
-        try:
-            packet: Packet[Any] | None = next(packets, None)
-        except FFmpegError as error:  # the container ends in a broken place: what came before is good
-            damage.notes.append(f"the file ends early: {error.strerror}")
-            return
-        if packet is None:
-            return
-        try:
-            yield from packet.decode()
-        except FFmpegError:
-            time = None if packet.pts is None or packet.time_base is None else float(packet.pts * packet.time_base)
-            damage.packets += time is None or span[0] <= time < span[1]
-
-
-class _Mono:
-    """Gathers sound frames for a second before they are mixed and resampled: forty times fewer calls.
-
-    Holes stay holes, and a frame without a time is left out.
-    """
-
-    def __init__(self, rate: int) -> None:
-        self._resampler = _Resampler(layout="mono", rate=rate)
-        self._fifo = AudioFifo()
-        self._key: tuple[str, str, int] | None = None
-        self._start = 0.0  # time of the first sample gathered, s
-        self._next = 0.0  # and of the one that should follow the last
-
-    def add(self, frame: AudioFrame) -> Iterator[Sound]:
-        if frame.time is None or not frame.samples:
-            return
-        time, seconds = frame.time, frame.samples / frame.sample_rate
-        key = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if key != self._key or abs(time - self._next) > MOST_JITTER or time - self._start > GATHERED:
-            yield from self.flush()
-            self._key, self._start, self._next = key, time, time
-        frame.pts = None  # the resampler would fill holes
-        self._fifo.write(frame)
-        self._next += seconds
-
-    def flush(self) -> Iterator[Sound]:
-        gathered = self._fifo.read() if self._fifo.samples else None
-        if gathered is None:
-            return
-        start = self._start
-        gathered.pts = None
-        for block in self._resampler.resample(gathered):
-            yield Sound(start, block.to_ndarray()[0])
-            start += block.samples / block.sample_rate
-        self._fifo = AudioFifo()
-
-
 def _video_position(container: InputContainer, film: Film) -> int:
     for position, stream in enumerate(container.streams.video):
         if stream.index == film.video_index:
             return position
     raise InputError(f"{film.path} is not the file that was probed: it has no stream {film.video_index}")
-
-
-def pick_sound(container: InputContainer, film: Film) -> AvAudioStream | None:
-    """The sound track that a viewer hears: see choose_sound."""
-    chosen = choose_sound(film.audio)
-    if chosen is None:
-        return None
-    return next(stream for stream in container.streams.audio if stream.index == chosen.index)
-
-
-def choose_sound(tracks: Sequence[AudioStream]) -> AudioStream | None:
-    """The first track that is no commentary and no description for the blind; the first of all if every one is."""
-    spoken_over = ("commentary", "comment", "description", "descriptive")
-    for track in tracks:
-        if track.sample_rate and not any(word in track.title.lower() for word in spoken_over):
-            return track
-    return next((track for track in tracks if track.sample_rate), None)
 
 
 def _fit(width: int, height: int, most: int) -> tuple[int, int]:
@@ -343,89 +202,10 @@ def _pictures_from(container: InputContainer, video: VideoStream, film: Film, st
 
 def _increasing(container: InputContainer, video: VideoStream) -> Iterator[VideoFrame]:
     last = -np.inf
-    for frame in _frames(container, [video], Damage()):
+    for frame in read_frames(container, [video], Damage()):
         if isinstance(frame, VideoFrame) and frame.time is not None and frame.time > last:
             last = frame.time
             yield frame
-
-
-def read_sound(
-    path: Path, spans: Sequence[Span], *, sample_rate: int, channels: int, stream_index: int | None = None
-) -> Iterator[F32]:
-    """The sound of each span as samples (n, channels), n = round(duration * sample_rate); silence where there is none.
-
-    Spans are on the file's clock. stream_index: which sound track; none: the file's first. More channels than asked for
-    are mixed down as the channel layout says.
-    """
-    with open_media(path, "sound file") as container:
-        streams = container.streams.audio
-        stream = next((s for s in streams if stream_index in (None, s.index)), None)
-        if stream is None:
-            raise InputError(f"{path} has no sound track {stream_index}")
-        for span in spans:
-            yield _sound_of_span(container, stream, span, sample_rate, channels)
-
-
-def _sound_of_span(
-    container: InputContainer, stream: AvAudioStream, span: Span, sample_rate: int, channels: int
-) -> F32:
-    samples = np.zeros((round(span.duration * sample_rate), channels), np.float32)
-    assert stream.time_base is not None
-    try:
-        container.seek(int(max(0.0, span.start - SOUND_LEAD) / stream.time_base), stream=stream, backward=True)
-    except FFmpegError:  # a container that cannot seek there: from its beginning, which is slow and right
-        container.seek(0)
-    resampler = _Resampler(layout="mono" if channels == 1 else "stereo", rate=sample_rate)
-    clock: float | None = None  # time of the next sample out of the resampler
-    for frame in _frames(container, [stream], Damage()):
-        if not isinstance(frame, AudioFrame) or frame.time is None:
-            continue
-        if clock is None or abs(frame.time - clock) > 0.05:  # at the start, and after a hole
-            clock = frame.time
-        frame.pts = None
-        for block in resampler.resample(frame):
-            _place(samples, _interleaved(block, channels), clock - span.start, sample_rate)
-            clock += block.samples / sample_rate
-        if clock > span.end + 0.1:
-            break
-    return samples
-
-
-def _interleaved(block: AudioFrame, channels: int) -> F32:
-    return cast(F32, block.to_ndarray()).reshape(-1, channels)
-
-
-def _place(samples: F32, block: F32, at: float, sample_rate: int) -> None:
-    start = round(at * sample_rate)
-    low, high = max(0, start), min(len(samples), start + len(block))
-    if high > low:
-        samples[low:high] = block[low - start : high - start]
-
-
-def read_track(path: Path, *, sample_rate: int, channels: int = 1, longest: float = LONGEST_GAP) -> F32:
-    """A music file's sound from its first sample on, (n, channels), at most `longest` seconds of it.
-
-    Raises InputError when nothing in it decodes.
-    """
-    with open_media(path, "track") as container:
-        if not container.streams.audio:
-            raise InputError(f"the track {path} holds no sound")
-        stream = container.streams.audio[0]
-        resampler = _Resampler(layout="mono" if channels == 1 else "stereo", rate=sample_rate)
-        blocks: list[F32] = []
-        total = 0
-        for frame in _frames(container, [stream], Damage()):
-            if isinstance(frame, AudioFrame):
-                frame.pts = None
-                for block in resampler.resample(frame):
-                    blocks.append(_interleaved(block, channels))
-                    total += len(blocks[-1])
-            if total >= longest * sample_rate:
-                break
-        blocks.extend(_interleaved(block, channels) for block in resampler.resample(None))
-    if not total:
-        raise InputError(f"the track {path} cannot be decoded: no sound comes out of it")
-    return np.concatenate(blocks)[: int(longest * sample_rate)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -474,7 +254,7 @@ def watch_trailer(path: Path, width: int) -> tuple[TrailerStreams, Iterator[Pict
             stream.thread_type = "AUTO"
             size = _fit(streams.width, streams.height, width)
             reformatter = VideoReformatter()
-            for frame in _frames(again, [stream], damage):
+            for frame in read_frames(again, [stream], damage):
                 if isinstance(frame, VideoFrame) and frame.time is not None:
                     small = reformatter.reformat(frame, *size, "bgr24", interpolation=Interpolation.AREA)
                     yield Picture(frame.time, cast(U8, small.to_ndarray()))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.decode import LONGEST_GAP, Sound
 from pipeline.records import F32, F64
+from pipeline.sound import LONGEST_GAP, Sound
 
 SAMPLE_RATE = 16000  # Hz that the film's sound is listened to at
 SOUND_STEP = 0.1  # s per window of sound levels

@@ -10,12 +10,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.decode import TrailerStreams, read_pictures, read_track, watch_trailer
+from pipeline.decode import TrailerStreams, read_pictures, watch_trailer
 from pipeline.errors import InputError
 from pipeline.media import find_ffmpeg
 from pipeline.records import F32, U8, Check, Cut, EditList, Film, QualityReport
 from pipeline.render import find_film, measure_loudness
 from pipeline.settings import Site, parse_config
+from pipeline.sound import read_track
 
 THUMBNAIL_WIDTH = 320
 GRAY_SIZE = (96, 54)  # px; pictures are compared at this size

@@ -22,12 +22,13 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
-from pipeline.decode import choose_sound, read_pictures, read_sound, read_track
+from pipeline.decode import read_pictures
 from pipeline.errors import InputError, MediaError
 from pipeline.media import check_readable, find_ffmpeg, fingerprint_file, join_clips, probe_film, run_ffmpeg
 from pipeline.mix import RATE, mix_sound
 from pipeline.records import F32, U8, Card, Cut, EditList, Film, Output, Trailer
 from pipeline.settings import ASSETS, Site, SoundSettings, VideoSettings, parse_config
+from pipeline.sound import choose_sound, read_sound, read_track
 from pipeline.workdir import finish_file, partial_path
 
 log = logging.getLogger("trailer")

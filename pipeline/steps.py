@@ -18,7 +18,6 @@ import numpy as np
 from pipeline import __version__
 from pipeline.analysis import Spread, Threads, analyse_film, count_cores
 from pipeline.choices import choose_network, find_checkpoint, name_models, warn_of_licences
-from pipeline.decode import choose_sound, read_track
 from pipeline.edit import Slots, choose_frame_rate, choose_size, lay_out, make_cards, plan_slots, usable_seconds
 from pipeline.editfile import edit_to_json
 from pipeline.features import encode_shots
@@ -42,6 +41,7 @@ from pipeline.render import RENDER_VERSION, render_trailer
 from pipeline.selection import exclude_shots, select_shots
 from pipeline.settings import Site, TrailerConfig
 from pipeline.shots import cut_shots
+from pipeline.sound import choose_sound, read_track
 from pipeline.workdir import Artifact, Made, WorkDir, make_key
 
 Progress = Callable[[float], None]

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from pipeline import analysis as module
 from pipeline import workdir
 from pipeline.analysis import Part, Seen, Threads, are_whole, look_at, read_samples
-from pipeline.decode import Sound
 from pipeline.levels import Levels
 from pipeline.media import probe_film, write_film
 from pipeline.records import Analysis
 from pipeline.settings import GuardSettings, ShotSettings
 from pipeline.shots import cut_shots, find_cuts
+from pipeline.sound import Sound
 from pipeline.watch import choose_samples
 from pipeline.workdir import Artifact, write_record
 from tests.synthetic import analyse

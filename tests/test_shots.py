@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from scenedetect import FrameTimecode
 from scenedetect.detectors import AdaptiveDetector
 
-from pipeline.decode import Damage, decode_film
+from pipeline.decode import decode_film
 from pipeline.errors import InputError
 from pipeline.lettering import count_glyphs, find_logo
 from pipeline.media import probe_film, write_film
+from pipeline.packets import Damage
 from pipeline.records import Analysis, Shots
 from pipeline.settings import GuardSettings, ShotSettings
 from pipeline.shots import _adaptive_cuts, cut_shots, find_cuts, find_hard_cuts

@@ -18,12 +18,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.decode import read_track
 from pipeline.editfile import read_edit
 from pipeline.errors import InputError, NoSolutionError
 from pipeline.records import EditList
 from pipeline.runner import LocalRunner
 from pipeline.settings import Site, TrailerConfig, load_config
+from pipeline.sound import read_track
 from pipeline.trailer import Outcome, make_trailer, title_from_name
 from tests.synthetic import SyntheticFilm, barcode_film, read_barcode, tone_level, vfr_timestamps
 
