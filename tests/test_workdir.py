@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
+import time
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -106,6 +109,41 @@ def test_a_damaged_artifact_is_made_again_with_a_warning(
     assert not again.reused
     assert again.artifact.load().rate == 2
     assert "made again" in caplog.text
+
+
+def test_whatever_a_flipped_bit_makes_of_an_artifact_it_is_made_again_or_harmless(tmp_path: Path) -> None:
+    """Every bit of the archive's central directory and of its first header: methods unknown, encryption, wrong offsets."""
+    work = WorkDir(tmp_path, "film")
+    path = work.reuse_or_make("step", 1, {}, Inner, lambda: SAMPLE.inner).artifact.path
+    data = path.read_bytes()
+    begin = data.index(b"PK\x01\x02")
+    again = 0
+    for byte in (*range(40), *range(begin, len(data))):
+        for bit in range(8):
+            damaged = bytearray(data)
+            damaged[byte] ^= 1 << bit
+            path.write_bytes(damaged)
+            made = work.reuse_or_make("step", 1, {}, Inner, lambda: SAMPLE.inner)
+            assert made.artifact.load() == SAMPLE.inner
+            again += not made.reused
+    assert again > 400
+
+
+def test_scratch_is_gone_afterwards_and_swept_when_nobody_uses_it(tmp_path: Path) -> None:
+    work = WorkDir(tmp_path, "film")
+    with work.make_scratch("step") as scratch:
+        (scratch / "large").write_bytes(b"x")
+        long_ago = time.time() - 2 * 24 * 3600
+        os.utime(scratch, (long_ago, long_ago))
+        WorkDir(tmp_path, "film")  # another run on this film; files in use are young
+        assert (scratch / "large").is_file()
+        os.utime(scratch / "large", (long_ago, long_ago))
+        left = scratch.with_name(".step-left.scratch")
+        shutil.copytree(scratch, left)
+        os.utime(left, (long_ago, long_ago))
+    assert not scratch.exists()
+    WorkDir(tmp_path, "film")
+    assert not left.exists()
 
 
 def test_a_record_whose_file_is_gone_is_made_again(tmp_path: Path) -> None:
