@@ -12,6 +12,7 @@ from flows.looking import draw_table
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
+    from models.encoders import Encoder
     from pipeline.align import Alignment, Pictures
     from pipeline.records import Analysis, Film, Shots
     from pipeline.runner import LocalRunner
@@ -56,7 +57,7 @@ def align_film(
     the nearest row is then the shot that was found, and a slot holds what it holds when a trailer is made. Black shots
     and doubtful ones (title cards, logos, shots that the film does not have) are left out.
     """
-    from models.encoders import identify_encoder
+    from models.encoders import identify_encoder, load_encoder
     from pipeline import steps
     from pipeline.align import align_trailer
     from pipeline.choices import check_request
@@ -74,10 +75,11 @@ def align_film(
     if data is not None:
         check_pair(data, name, identify_encoder(config.features).width)
 
-    analysis, cut, seen = _look(film, "", config, site, runner)
+    encoder = load_encoder(config.features, site)  # absent weights are told before a film is decoded
+    analysis, cut, seen = _look(film, "", encoder, config, site, runner)
     aligned = []
     for path, trailer in zip(trailer_paths, trailers, strict=True):
-        _, trailer_cut, trailer_seen = _look(trailer, f" of {path.name}", config, site, runner)
+        _, trailer_cut, trailer_seen = _look(trailer, f" of {path.name}", encoder, config, site, runner)
         shots = trailer_cut.load()
         found = align_trailer(trailer_seen, seen, shots.flags)
         if not found.found.any():
@@ -87,6 +89,7 @@ def align_film(
             log.warning(message)
         aligned.append(Aligned(path, shots, found))
 
+    del encoder  # the next step loads its own: not two networks in memory
     written: tuple[Path, ...] = ()
     if data is not None:
         work = WorkDir(site.work_dir, film.fingerprint)
@@ -106,7 +109,7 @@ def _refuse_copies(paths: Sequence[Path], films: Sequence[Film]) -> None:
 
 
 def _look(
-    film: Film, whose: str, config: TrailerConfig, site: Site, runner: LocalRunner
+    film: Film, whose: str, encoder: Encoder, config: TrailerConfig, site: Site, runner: LocalRunner
 ) -> tuple[Artifact[Analysis], Artifact[Shots], Pictures]:
     """A file's shots and pictures. whose: follows the names of the steps."""
     from pipeline import steps
@@ -120,7 +123,7 @@ def _look(
     for warning in seen.warnings:
         log.warning("%s: %s", film.path.name, warning)
     label = f"pictures{whose}"
-    pictures = look_at_pictures(seen, cut.load(), progress=lambda share: runner.progress(label, share))
+    pictures = look_at_pictures(seen, cut.load(), encoder, progress=lambda share: runner.progress(label, share))
     runner.progress(label, 1.0)
     return analysis, cut, pictures
 

@@ -4,25 +4,39 @@ from __future__ import annotations
 
 import errno
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from flows.aligning import AlignedFilm, align_film, describe_alignment, tell_alignment
+from models import encoders
+from models.encoders import Identity, ShotContent
+from models.encoders.descriptor import Descriptor
 from models.ssmp.data import load_samples
 from pipeline import pairs
-from pipeline.align import DOUBTFUL_BELOW, Pictures, align_trailer, compare_shots
+from pipeline.align import (
+    DOUBTFUL_BELOW,
+    Pictures,
+    align_trailer,
+    compare_pictures,
+    compare_shots,
+    look_at_pictures,
+)
 from pipeline.editfile import read_edit
-from pipeline.errors import InputError
+from pipeline.errors import InputError, MissingDependencyError
+from pipeline.media import probe_film, write_film
 from pipeline.pairs import add_pair, name_film
 from pipeline.records import EditList, Shots, Span
 from pipeline.runner import LocalRunner
 from pipeline.settings import Site, load_config
 from pipeline.trailer import make_trailer
-from tests.synthetic import barcode_film, click_track
+from tests.synthetic import analyse, barcode_film, click_track
 
 QUICK = ["video.preset=ultrafast", "edit.card_seconds=1.5", "seed=1"]
 SHOWN_ENOUGH = 1 / 3  # of a trailer shot; where the cut between two like shots is not detected, either is right
@@ -66,6 +80,25 @@ def test_a_trailer_shot_is_the_film_shot_that_holds_its_pictures() -> None:
     assert found.doubtful.tolist() == [False] * 5 + [True] * 2
     # the pictures of a film shot that the trailer does not show count for nothing
     assert compare_shots(pictures([[4]]), film)[0, 1] == 1
+
+
+def test_a_picture_is_found_under_another_grade_and_crop_and_told_from_the_same_zoom_elsewhere() -> None:
+    """Noise of large grains: 20 pictures of a film, and a tenth cut off each side of every one, made dull and brown."""
+    rng = np.random.default_rng(2)
+    film, trailer = [], []
+    for _ in range(20):
+        whole = cv2.resize(rng.integers(0, 256, (9, 16, 3), dtype=np.uint8), (320, 180), interpolation=cv2.INTER_CUBIC)
+        film.append(cv2.resize(whole, (80, 45), interpolation=cv2.INTER_AREA))
+        part = whole[18:-18, 32:-32] * np.array([0.4, 0.55, 0.7]) + 30
+        trailer.append(cv2.resize(part.astype(np.uint8), (80, 45), interpolation=cv2.INTER_AREA))
+    numbers = [[k] for k in range(20)]
+    blind = np.ones((20, 1), np.float32)  # an encoder that sees nothing
+    seen = [replace(pictures(numbers, 20), looks=blind, copies=np.array(copies)) for copies in (trailer, film)]
+    alike = compare_pictures(*seen)
+    assert alike.argmax(axis=1).tolist() == list(range(20))
+    assert alike.diagonal().min() > DOUBTFUL_BELOW > np.where(np.eye(20, dtype=bool), 0, alike).max()
+    plain = replace(seen[0], copies=np.full((20, 45, 80, 3), 90, np.uint8))
+    assert (compare_pictures(plain, seen[1]) == 1).all()  # says nothing: the encoder alone counts
 
 
 def test_black_shots_and_shots_that_nobody_saw_are_not_found() -> None:
@@ -159,8 +192,6 @@ def test_a_trailer_of_another_film_is_not_found(
     other = tmp_path / "other.mp4"
     # no tint, no bars, no disc: nothing that the film could hold
     rng = np.random.default_rng(5)
-    from pipeline.media import write_film
-
     blocks = (rng.integers(0, 2, (60, 9, 16)) * 255).astype(np.uint8)
     noise = (np.repeat(np.kron(block, np.ones((20, 20), np.uint8))[..., None], 3, axis=2) for block in blocks)
     write_film(other, noise, frame_rate=Fraction(24))
@@ -198,6 +229,93 @@ def test_a_request_that_cannot_be_used_is_refused_before_any_work(
     assert "would be read as a trailer" in ask(trailer, data=tmp_path / "d", name="film-2")
     for name in ("", ".x", "a/b", "a\nb", "x" * 61):
         assert "is no name for a file" in ask(trailer, data=tmp_path / "d", name=name)
+
+
+class Brightness:
+    """An encoder that sees how bright a picture is, in eight steps, and nothing else."""
+
+    identity = Identity("brightness@1", 8)
+    weights = ""
+    batch = 3
+    shortest = 64
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def moments(self, seconds: float) -> list[float]:
+        return [seconds / 2]
+
+    def prepare(self, shot: ShotContent) -> int:
+        (picture,) = shot.pictures
+        return int(picture.max(axis=2).mean()) // 32
+
+    def encode(self, prepared: Sequence[int]) -> np.ndarray:
+        self.seen += len(prepared)
+        return np.eye(8, dtype=np.float32)[list(prepared)]
+
+
+def test_the_encoder_that_is_asked_for_is_the_one_that_compares(
+    tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plain pictures, of which only the encoder can say something. The trailer has the film's colours at another
+    brightness: by brightness its shots are others than by colour."""
+    red, green, blue = (1.0, 0.1, 0.1), (0.1, 1.0, 0.1), (0.1, 0.1, 1.0)
+    shown = {
+        "film": [(red, 240), (green, 176), (blue, 112)],
+        "trailer": [(green, 240), (blue, 176), (red, 112)],
+    }
+    for name, shots in shown.items():
+        plain = [np.full((90, 160, 3), level * np.array(colour), np.uint8) for colour, level in shots]
+        write_film(tmp_path / f"{name}.mp4", [p for p in plain for _ in range(36)], frame_rate=Fraction(24))
+
+    def ask(encoder: str) -> list[int]:
+        config = load_config(None, [f"features.encoder={encoder}"])
+        film, trailers = tmp_path / "film.mp4", [tmp_path / "trailer.mp4"]
+        found = align_film(film, trailers, config, site, LocalRunner(lambda line: None))
+        assert len(found.shots) == len(found.trailers[0].shots) == 3
+        return found.trailers[0].alignment.film_shots.tolist()
+
+    assert ask("descriptor") == [1, 2, 0]
+    brightness, load = Brightness(), encoders.load_encoder
+    monkeypatch.setattr(
+        encoders, "load_encoder", lambda c, s: brightness if str(c.encoder) == "siglip2" else load(c, s)
+    )
+    assert ask("siglip2") == [0, 1, 2]
+    assert brightness.seen >= 6
+
+
+def test_absent_weights_are_told_before_any_work(made: tuple[Path, Path, EditList, Site], tmp_path: Path) -> None:
+    film, trailer, _, site = made
+    runner = LocalRunner(lambda line: None)
+    with pytest.raises(MissingDependencyError, match="trailer weights fetch siglip2"):
+        align_film(
+            film,
+            [trailer],
+            load_config(None, ["features.encoder=siglip2"]),
+            site.model_copy(update={"weights_dir": tmp_path}),
+            runner,
+        )
+    assert not runner.times
+
+
+def test_a_shot_of_which_no_picture_was_sampled_is_looked_at(tmp_path: Path) -> None:
+    """Between two others of nearly its own colours, in the ten seconds in which a shot is sampled every two seconds."""
+    path = tmp_path / "soft.mp4"
+    barcode_film(path, frame_rate=Fraction(24), shots=[96, 20, 96])
+    film = probe_film(path)
+    seen = analyse(film)
+    spans = tuple(Span(a, b) for a, b in pairwise([film.start, 96 / 24, 96 / 24 + 0.1, film.end]))
+    blank = np.zeros(3, np.float32)
+    shots = Shots(film, spans, (frozenset(),) * 3, energy=blank, luma=blank)  # the second ends before its first sample
+    assert not ((seen.sample_times >= spans[1].start) & (seen.sample_times < spans[1].end)).any()
+    pictures = look_at_pictures(seen, shots, Brightness())
+    inside = (pictures.times >= spans[1].start) & (pictures.times < spans[1].end)
+    assert inside.sum() == 3
+    assert (np.diff(pictures.times) > 0).all()
+    assert len(pictures.copies) == len(pictures.looks) == len(pictures.times) == len(seen.sample_times) + 3
+    same = look_at_pictures(seen, shots, Descriptor())
+    nearest = np.abs(pictures.times - (spans[1].end + 0.1)).argmin()
+    assert compare_pictures(same, same)[np.flatnonzero(inside)[0], nearest] > DOUBTFUL_BELOW  # one shot's pictures
 
 
 # the folder
