@@ -81,7 +81,7 @@ def decode_film(
 
 @dataclass(frozen=True, slots=True)
 class KeyFrame:
-    """A key frame that a reader can begin at: its time, and the time to seek so as to land on it, s on the film's clock."""
+    """A key frame that a reader can begin at: its time, and the time to seek so as to come to it, s on the film's clock."""
 
     time: float
     seek: float
@@ -90,8 +90,8 @@ class KeyFrame:
 def find_key_frames(film: Film, wanted: Iterable[float]) -> list[KeyFrame]:
     """The key frames at or before the wanted times, the film's first left out; increasing, each once.
 
-    Most containers seek by the time at which a picture is shown, transport streams by when it is decoded: both are tried.
-    Where neither leads back to the same key frame there is none; where the file cannot be sought at all, there are no more.
+    Most containers seek by the time at which a picture is shown, transport streams by when it is decoded: both are tried,
+    and what lands on the key frame, or the least before it, is kept. Where the file cannot be sought there are no more.
     """
     found: list[KeyFrame] = []
     with open_media(film.path) as container:
@@ -103,11 +103,10 @@ def find_key_frames(film: Film, wanted: Iterable[float]) -> list[KeyFrame]:
             shown, decoded = landed
             if shown <= film.start or (found and shown <= found[-1].time):
                 continue
-            for seek in (shown, decoded):
-                again = _land(container, video, seek)
-                if again is not None and again[0] == shown:
-                    found.append(KeyFrame(shown, seek))
-                    break
+            landings = [(again[0], seek) for seek in (shown, decoded) if (again := _land(container, video, seek))]
+            before = [landing for landing in landings if landing[0] <= shown]
+            if before:
+                found.append(KeyFrame(shown, max(before, key=lambda landing: landing[0])[1]))
     return found
 
 
