@@ -25,7 +25,7 @@ import numpy as np
 
 from models.encoders import Encoder, load_encoder
 from pipeline.align import Pictures, align_trailer, look_at_pictures
-from pipeline.analysis import analyse_film, read_samples
+from pipeline.analysis import Threads, analyse_film, count_cores, read_samples
 from pipeline.decode import read_pictures
 from pipeline.media import probe_film, write_film
 from pipeline.records import F32, U8, Analysis, Film, Shots, Span
@@ -119,7 +119,7 @@ def look_at_file(path: Path, encoder: Encoder) -> Subject:
     film = probe_film(path)
     config = load_config(None)
     with tempfile.TemporaryDirectory() as scratch:
-        analysis = analyse_film(film, Path(scratch))
+        analysis = analyse_film(film, Path(scratch), spread=Threads(count_cores()))
     shots = cut_shots(analysis, config.shots, config.guards)
     return Subject(film, analysis, shots, look_at_pictures(analysis, shots, encoder))
 
