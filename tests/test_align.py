@@ -299,7 +299,7 @@ def test_absent_weights_are_told_before_any_work(made: tuple[Path, Path, EditLis
 
 
 def test_a_shot_of_which_no_picture_was_sampled_is_looked_at(tmp_path: Path) -> None:
-    """Between two others of nearly its own colours, in the ten seconds in which a shot is sampled every two seconds."""
+    """A tenth of a second after a cut, which is before the first sample: three pictures are read from the file."""
     path = tmp_path / "soft.mp4"
     barcode_film(path, frame_rate=Fraction(24), shots=[96, 20, 96])
     film = probe_film(path)

@@ -105,7 +105,6 @@ def witness_times(path: Path) -> F64:
 
 def witness_picture(path: Path, film: Film, number: int, size: tuple[int, int]) -> U8:
     """Picture `number`, BGR (h, w, 3), as ffmpeg turns it upright by itself, scaled to size (w, h)."""
-    # setparams: some files leave open what matrix they mean; the product takes what ffmpeg's scaler takes
     chosen = (f"select=eq(n\\,{number})", f"scale={size[0]}:{size[1]}:flags=area")
     raw = ask_ffmpeg(path, *chosen, out=("-frames:v", "1", "-pix_fmt", "bgr24", "-f", "rawvideo", "-")).stdout
     return np.frombuffer(raw, np.uint8).reshape(size[1], size[0], 3)
