@@ -33,4 +33,4 @@ test: $(STAMP)
 
 # The ring that needs real films: $$TRAILER_TEST_FILMS, or ../shared/films.
 test-film: $(STAMP)
-	$(BIN)/python -m pytest -q -m film
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m film
