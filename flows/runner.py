@@ -127,18 +127,7 @@ class PrefectRunner:
                 return Completed(name="Cached", message=_describe_reuse(made), data=made)
             return made
 
-        return Task(
-            fn=run,
-            name=work.name,
-            task_run_name=lambda: f"{work.name}: {self._title}",
-            # no tags: Prefect asks the server for each tag's limit before a task; 0.6 s for eight reused steps became 9 s
-            cache_policy=NO_CACHE,
-            persist_result=False,
-            retries=RETRIES,
-            retry_delay_seconds=exponential_backoff(backoff_factor=2),
-            retry_jitter_factor=0.2,
-            retry_condition_fn=is_passing,
-        )
+        return make_task(run, work.name, f"{work.name}: {self._title}")
 
     def progress(self, name: str, fraction: float) -> None:
         if self._stopped:  # the flow has ended under the step
@@ -212,6 +201,22 @@ class _Work(Generic[T]):
             self.failed = error
             raise
         return self.made
+
+
+def make_task(function: Callable[..., Any], name: str, run_name: str) -> Task[..., Any]:
+    """A task as all of ours are: nothing of it is kept by Prefect, and passing faults are tried again."""
+    return Task(
+        fn=function,
+        name=name,
+        task_run_name=lambda: run_name,
+        # no tags: Prefect asks the server for each tag's limit before a task; 0.6 s for eight reused steps became 9 s
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        retries=RETRIES,
+        retry_delay_seconds=exponential_backoff(backoff_factor=2),
+        retry_jitter_factor=0.2,
+        retry_condition_fn=is_passing,
+    )
 
 
 def is_passing(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:

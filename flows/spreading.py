@@ -196,9 +196,6 @@ def _seconds(seen: Seen) -> float:
 
 def look_on_worker(part: Part) -> Seen:
     """look_at(part), on a worker. Raises InputError where this machine cannot use the scratch folder or the film."""
-    import cv2
-
-    cv2.setNumThreads(1)  # as analyse_film does in its own process
     if not os.access(part.scratch, os.W_OK | os.X_OK):
         raise InputError(
             f"the Dask worker on {socket.gethostname()} cannot write in {part.scratch}: TRAILER_WORK_DIR must lie on "
@@ -334,12 +331,9 @@ def _look_at_all() -> Any:
 
 
 def _make_task(work: _Work, number: int) -> Task[..., Any]:
-    from prefect import Task
-    from prefect.cache_policies import NO_CACHE
     from prefect.states import Failed
-    from prefect.tasks import exponential_backoff
 
-    from flows.runner import RETRIES, first_line, is_passing
+    from flows.runner import first_line, make_task
 
     part = work.parts[number]
     pictures = [other.name for other in work.parts if other.pictures]
@@ -352,17 +346,7 @@ def _make_task(work: _Work, number: int) -> Task[..., Any]:
         except TrailerError as error:
             return Failed(message=first_line(error), data=error)
 
-    return Task(
-        fn=look,
-        name="part",
-        task_run_name=lambda: name,
-        cache_policy=NO_CACHE,
-        persist_result=False,
-        retries=RETRIES,
-        retry_delay_seconds=exponential_backoff(backoff_factor=2),
-        retry_jitter_factor=0.2,
-        retry_condition_fn=is_passing,
-    )
+    return make_task(look, "part", name)
 
 
 def _name_film(work: _Work) -> str:
