@@ -6,12 +6,11 @@ only then gets its name. Broken off for whatever reason, the same call goes on w
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -28,6 +27,7 @@ from models.known_weights import (
     read_digest,
     write_digest,
 )
+from models.lock import hold_lock
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
@@ -94,7 +94,10 @@ def fetch_weights(
             f"cannot make the folder of weights {folder}: {error.strerror} (TRAILER_WEIGHTS_DIR)"
         ) from error
     with ExitStack() as stack:
-        stack.enter_context(_alone(folder, weights.name, say))
+        # the second of two fetches finds what the first has brought
+        lock = folder / f".{weights.name}.lock"
+        said = f"{weights.name} is being fetched by another run: waiting for it"
+        stack.enter_context(hold_lock(lock, waiting=lambda: say(said), hint=" (TRAILER_WEIGHTS_DIR)"))
         converted = folder / weights.converted
         if weights.converted and converted.is_file():
             return [_check_there(weights.name, WeightFile("", weights.converted), converted, progress)]
@@ -149,27 +152,6 @@ def _find_copies(weights: Weights, source: Path) -> dict[str, Path]:
     if lacking:
         raise InputError(f"no {', '.join(lacking)} in {source}")
     return copies
-
-
-@contextmanager
-def _alone(folder: Path, name: str, say: Say) -> Iterator[None]:
-    """One fetch of these weights at a time on this machine; the second finds what the first has brought."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / f".{name}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise InputError(
-            f"cannot write in the folder of weights {folder}: {error.strerror} (TRAILER_WEIGHTS_DIR)"
-        ) from error
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"{name} is being fetched by another run: waiting for it")
-            fcntl.flock(handle, fcntl.LOCK_EX)  # freed by the kernel however the other process ends
-        yield
-    finally:
-        os.close(handle)
 
 
 def _bytes_to_come(weights: Weights, missing: list[WeightFile], folder: Path) -> int:

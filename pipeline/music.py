@@ -11,11 +11,8 @@ Times are seconds from the start of the used part of the track.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
@@ -23,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from models.lock import hold_lock
 from pipeline.errors import InputError
 from pipeline.records import F32, F64, I64, SAME_TIME, Bool, Segments, Span, Track
 from pipeline.settings import ASSETS, MusicSettings
@@ -116,25 +114,14 @@ def segment_music(
 # --- hearing ----------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _alone() -> Iterator[None]:
-    """One process of this user at a time.
-
-    librosa's compiled functions are kept on disk at first use, and two processes that compile them at once leave a cache
-    that crashes every later process (numba's cached gufuncs; seen as a segmentation fault in librosa.beat).
-    """
-    path = Path(tempfile.gettempdir()) / f"trailer-librosa-{os.getuid()}.lock"
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)  # freed by the kernel however the process ends
-        yield
-    finally:
-        os.close(handle)
-
-
 def listen(samples: F32, sample_rate: int) -> Hearing:
-    """Rhythm, loudness, beats and accents of (n,) finite samples."""
-    with _alone():
+    """Rhythm, loudness, beats and accents of (n,) finite samples.
+
+    One process of this user at a time: librosa's compiled functions are kept on disk at first use, and two processes that
+    compile them at once leave a cache that crashes every later process (numba's cached gufuncs; seen as a segmentation
+    fault in librosa.beat).
+    """
+    with hold_lock(Path(tempfile.gettempdir()) / f"trailer-librosa-{os.getuid()}.lock"):
         return _listen(samples, sample_rate)
 
 

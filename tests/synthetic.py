@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from models.encoders import Encoder, ShotContent
 from pipeline.analysis import analyse_film
 from pipeline.media import write_film
 from pipeline.records import F32, F64, U8, Analysis, Bool, Film
@@ -80,6 +81,12 @@ def analyse(film: Film, **how: Any) -> Analysis:
     """Look at a film with a scratch folder that is gone afterwards. how: as analyse_film takes it."""
     with TemporaryDirectory() as scratch:
         return analyse_film(film, Path(scratch), **how)
+
+
+def encode_shot(encoder: Encoder, shot: ShotContent) -> F32:
+    """One shot -> its unit vector (width,)."""
+    vector: F32 = encoder.encode([encoder.prepare(shot)])[0]
+    return vector
 
 
 # Barcodes ---------------------------------------------------------------------------------------------------------

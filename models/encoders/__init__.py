@@ -140,9 +140,3 @@ def _choose_views(config: EncoderChoice) -> Literal["official", "one"]:
             return "one"
         case views:
             raise ValueError(f"no views {views!r}")
-
-
-def encode_shot(encoder: Encoder, shot: ShotContent) -> NDArray[np.float32]:
-    """One shot -> its unit vector (width,)."""
-    vector: NDArray[np.float32] = encoder.encode([encoder.prepare(shot)])[0]
-    return vector

@@ -6,14 +6,11 @@ imagebind_huge.safetensors with its SHA-256 in imagebind_huge.safetensors.sha256
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import logging
 import os
 import pickle
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -22,6 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from models.encoders.imagebind import HUGE, ImageBindConfig, Towers, use_bfloat16
+from models.known_weights import digest_of, hash_file, known_digest, write_digest
+from models.lock import hold_lock
 from pipeline.errors import InputError, MissingDependencyError
 
 log = logging.getLogger("trailer")
@@ -45,22 +44,11 @@ def find_weights(weights_dir: Path) -> tuple[Path, str]:
             f"4.0: non-commercial use only), or put {PUBLISHED} there"
         )
     if not converted.is_file():
-        with _alone(converted):
+        with hold_lock(_lock_of(converted)):
             if not converted.is_file():  # another process may have made it while we waited
                 log.warning("converting %s, once: a minute or so, and 4.3 GB beside it", published)
                 _convert(published, converted, HUGE)
-    return converted, read_digest(converted)
-
-
-def read_digest(path: Path) -> str:
-    """The SHA-256 that stands beside a file, so that gigabytes are not hashed at each start; made where there is none."""
-    try:
-        words = _digest_path(path).read_text(encoding="ascii").split()
-    except (OSError, UnicodeDecodeError):
-        words = []
-    if words and re.fullmatch("[0-9a-fA-F]{64}", words[0]):
-        return words[0].lower()
-    return _write_digest(path)
+    return converted, known_digest(converted)
 
 
 def convert_checkpoint(source: Path, target: Path, *, config: ImageBindConfig = HUGE) -> str:
@@ -69,7 +57,7 @@ def convert_checkpoint(source: Path, target: Path, *, config: ImageBindConfig = 
     The target appears whole or not at all, its SHA-256 after it. Tensors are read from the mapped file, one after the
     other. Raises InputError, one line, for a file that cannot be read, is damaged or is not ImageBind of those sizes.
     """
-    with _alone(target):
+    with hold_lock(_lock_of(target)):
         return _convert(source, target, config)
 
 
@@ -90,12 +78,19 @@ def _convert(source: Path, target: Path, config: ImageBindConfig) -> str:
         partial.chmod(0o644)  # for whoever shares the folder; safetensors makes it this user's alone
         with partial.open("rb") as file:
             os.fsync(file.fileno())  # what will be renamed is on the disk
-        _digest_path(target).unlink(missing_ok=True)  # an old one must not stand beside the new file
+        digest_of(target).unlink(missing_ok=True)  # an old one must not stand beside the new file
         partial.replace(target)
     except (OSError, SafetensorError) as error:
         partial.unlink(missing_ok=True)
         raise InputError(f"cannot write {target}: {error}") from error
-    return _write_digest(target)
+    digest = hash_file(target)
+    write_digest(target, digest)
+    return digest
+
+
+def _lock_of(target: Path) -> Path:
+    """Two processes that convert at once would write the same partial file."""
+    return target.with_name(f"{target.name}.lock")
 
 
 def load_imagebind(path: Path, *, device: str, config: ImageBindConfig = HUGE) -> Towers:
@@ -168,35 +163,3 @@ def _compare(path: Path, found: Mapping[str, tuple[int, ...]], expected: Mapping
     other = [f"{name} is {found[name]}, not {expected[name]}" for name in expected if found[name] != expected[name]]
     if other:
         raise InputError(f"{path} is not ImageBind of this size: {'; '.join(other[:MOST_NAMED])}")
-
-
-def _digest_path(path: Path) -> Path:
-    return path.with_name(path.name + ".sha256")
-
-
-def _write_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    beside = _digest_path(path)
-    partial = beside.with_name(beside.name + ".partial")
-    try:
-        partial.write_text(f"{digest}  {path.name}\n", encoding="ascii")
-        partial.replace(beside)
-    except OSError as error:  # a folder that is only read from: hashed again at the next start
-        log.warning("cannot keep the SHA-256 of %s beside it: %s", path, error)
-    return digest
-
-
-@contextmanager
-def _alone(target: Path) -> Iterator[None]:
-    """One process at a time converts to this target: two would write the same partial file."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(target.with_name(target.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise InputError(f"cannot write {target}: {error.strerror or error}") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)  # freed by the kernel however the process ends
-        yield
-    finally:
-        os.close(handle)

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.encoders import ShotContent, encode_shot
+from models.encoders import ShotContent
 from models.encoders.descriptor import WIDTH, Descriptor, mean_cosine
+from tests.synthetic import encode_shot
 
 ENCODER = Descriptor()
 

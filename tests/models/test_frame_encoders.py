@@ -15,13 +15,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from models.encoders import Encoder, Identity, ShotContent, encode_shot, identify_encoder, load_encoder
+from models.encoders import Encoder, Identity, ShotContent, identify_encoder, load_encoder
 from models.encoders.dinov3 import DINOv3
 from models.encoders.siglip2 import SigLIP2
 from models.known_weights import digest_of
 from pipeline.errors import InputError, MissingDependencyError
 from pipeline.settings import EncoderName, FeatureSettings, Site
 from tests.conftest import absent
+from tests.synthetic import encode_shot
 
 SIZE, WIDTH, WORDS = 32, 32, 16
 TINY = Identity("tiny@1", WIDTH)

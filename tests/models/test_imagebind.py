@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.encoders import ShotContent, encode_shot, identify_encoder, load_encoder
+from models.encoders import ShotContent, identify_encoder, load_encoder
 from models.encoders import imagebind_input as given
 from models.encoders.imagebind import HUGE, ImageBind, ImageBindConfig, TowerConfig, Towers, use_bfloat16
 from models.encoders.imagebind_input import F32, SOUND_RATE, clip_moments, hear_clips, log_mel, view_pictures
@@ -23,6 +23,7 @@ from pipeline.features import show_shot
 from pipeline.records import Analysis, Span
 from pipeline.settings import FeatureSettings, Site, Views
 from tests.conftest import absent
+from tests.synthetic import encode_shot
 
 GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden"
 TOLERANCE = 1e-4  # of golden/README.md
