@@ -27,7 +27,8 @@ from models.encoders import Encoder, load_encoder
 from pipeline.align import Pictures, align_trailer, look_at_pictures
 from pipeline.analysis import Threads, analyse_film, count_cores, read_samples
 from pipeline.decode import read_pictures
-from pipeline.media import probe_film, write_film
+from pipeline.media import probe_film
+from pipeline.writing import write_film
 from pipeline.records import F32, U8, Analysis, Film, Shots, Span
 from pipeline.settings import FeatureSettings, Site, load_config
 from pipeline.shots import cut_shots

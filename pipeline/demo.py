@@ -24,8 +24,8 @@ from PIL import Image, ImageDraw, ImageFont
 from pipeline.demo_drawing import Camera, add_light, draw_lantern, draw_sky
 from pipeline.demo_scenes import Moment, Place, build_places
 from pipeline.demo_sound import SAMPLE_RATE, Cue, make_sound
-from pipeline.media import write_film
 from pipeline.records import F32, U8, Span
+from pipeline.writing import write_film
 
 TITLE = "LANTERN"
 TITLE_SECONDS = 6.0

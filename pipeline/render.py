@@ -24,12 +24,13 @@ from av.video.reformatter import VideoReformatter
 
 from pipeline.decode import read_pictures
 from pipeline.errors import InputError, MediaError
-from pipeline.media import check_readable, find_ffmpeg, fingerprint_file, join_clips, probe_film, run_ffmpeg
+from pipeline.media import check_readable, find_ffmpeg, fingerprint_file, probe_film, run_ffmpeg
 from pipeline.mix import RATE, mix_sound
 from pipeline.records import F32, U8, Card, Cut, EditList, Film, Output, Trailer
 from pipeline.settings import ASSETS, Site, SoundSettings, VideoSettings, parse_config
 from pipeline.sound import choose_sound, read_sound, read_track
 from pipeline.workdir import finish_file, partial_path
+from pipeline.writing import join_clips
 
 log = logging.getLogger("trailer")
 

@@ -20,8 +20,8 @@ import numpy as np
 
 from models.encoders import Encoder, ShotContent
 from pipeline.analysis import analyse_film
-from pipeline.media import write_film
 from pipeline.records import F32, F64, U8, Analysis, Bool, Film
+from pipeline.writing import write_film
 
 # The barcode: two rows of blocks along the top edge; the lower row is the upper one inverted. 16 columns hold the frame
 # number in Gray code (from one picture to the next one column flips: little flicker, and a blend of two neighbours is

@@ -30,12 +30,13 @@ from pipeline.align import (
 )
 from pipeline.editfile import read_edit
 from pipeline.errors import InputError, MissingDependencyError
-from pipeline.media import probe_film, write_film
+from pipeline.media import probe_film
 from pipeline.pairs import add_pair, name_film
 from pipeline.records import EditList, Shots, Span
 from pipeline.runner import LocalRunner
 from pipeline.settings import Site, load_config
 from pipeline.trailer import make_trailer
+from pipeline.writing import write_film
 from tests.synthetic import analyse, barcode_film, click_track
 
 QUICK = ["video.preset=ultrafast", "edit.card_seconds=1.5", "seed=1"]

@@ -18,13 +18,14 @@ from pipeline import analysis as module
 from pipeline import workdir
 from pipeline.analysis import Part, Seen, Threads, are_whole, look_at, read_samples
 from pipeline.levels import Levels
-from pipeline.media import probe_film, write_film
+from pipeline.media import probe_film
 from pipeline.records import Analysis
 from pipeline.settings import GuardSettings, ShotSettings
 from pipeline.shots import cut_shots, find_cuts
 from pipeline.sound import Sound
 from pipeline.watch import choose_samples
 from pipeline.workdir import Artifact, write_record
+from pipeline.writing import write_film
 from tests.synthetic import analyse
 
 RATE = Fraction(24)

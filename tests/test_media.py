@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from pipeline.decode import decode_film, find_key_frames, read_pictures
 from pipeline.errors import InputError, MediaError, MissingDependencyError
-from pipeline.media import find_ffmpeg, fingerprint_file, join_clips, probe_film, probe_track, run_ffmpeg, write_film
+from pipeline.media import find_ffmpeg, fingerprint_file, probe_film, probe_track, run_ffmpeg
 from pipeline.packets import Damage
 from pipeline.records import AudioStream, Span
 from pipeline.sound import Sound, choose_sound, decode_sound, read_sound, read_track
+from pipeline.writing import join_clips, write_film
 
 RATE = 48000
 

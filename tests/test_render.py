@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from pipeline.errors import MediaError
-from pipeline.media import find_ffmpeg, join_clips, run_ffmpeg
+from pipeline.media import find_ffmpeg, run_ffmpeg
 from pipeline.records import Film, Output
 from pipeline.render import clip_job, draw_title
 from pipeline.settings import VideoSettings
+from pipeline.writing import join_clips
 
 SIZE = (64, 48)
 FILM = Film(Path("f"), "f", 0.0, 9.0, Fraction(24), *SIZE, 0, pixel_format="yuv420p")

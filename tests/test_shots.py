@@ -17,11 +17,12 @@ from scenedetect.detectors import AdaptiveDetector
 from pipeline.decode import decode_film
 from pipeline.errors import InputError
 from pipeline.lettering import count_glyphs, find_logo
-from pipeline.media import probe_film, write_film
+from pipeline.media import probe_film
 from pipeline.packets import Damage
 from pipeline.records import Analysis, Shots
 from pipeline.settings import GuardSettings, ShotSettings
 from pipeline.shots import _adaptive_cuts, cut_shots, find_cuts, find_hard_cuts
+from pipeline.writing import write_film
 from tests.synthetic import analyse
 
 SIZE = (320, 180)

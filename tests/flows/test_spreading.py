@@ -16,12 +16,13 @@ import pytest
 from pipeline import analysis as module
 from pipeline.analysis import Part, analyse_film
 from pipeline.errors import InputError, MissingDependencyError
-from pipeline.media import probe_film, write_film
+from pipeline.media import probe_film
 from pipeline.records import Analysis, Film
 from pipeline.runner import Runner
 from pipeline.settings import Site, TrailerConfig
 from pipeline.steps import analyse
 from pipeline.workdir import WorkDir
+from pipeline.writing import write_film
 from tests.flows.test_flows import Run, in_a_flow, read_run
 from tests.test_analysis import SHOTS, assert_same, draw, sound
 

@@ -1,0 +1,124 @@
+"""Write films, and join clips without encoding them again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream as AvAudioStream
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from pipeline.errors import MediaError
+from pipeline.media import describe_fault
+from pipeline.records import F32, U8
+
+REORDER_FRAMES = 2  # by which x264 sends a picture ahead of its time, with B-frames in a pyramid
+
+
+def write_film(
+    path: Path,
+    pictures: Iterable[U8],
+    *,
+    frame_rate: Fraction,
+    timestamps: Sequence[Fraction] | None = None,
+    sound: F32 | None = None,
+    sample_rate: int = 48000,
+    codec: str = "libx264",
+    crf: int = 18,
+    pixel_format: str = "yuv420p",
+    options: Mapping[str, str] | None = None,
+) -> None:
+    """Write pictures (h, w, 3) RGB and sound (n, channels) as a film; the container follows from the suffix.
+
+    One picture every 1/frame_rate s, or at timestamps (seconds, increasing: a variable rate, kept on a grid of 1/90000 s).
+    """
+    time_base = 1 / Fraction(frame_rate) if timestamps is None else Fraction(1, 90000)
+    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+    with av.open(str(partial.resolve()), "w") as container:
+        video = container.add_stream(codec, rate=frame_rate, options={"crf": str(crf), **(options or {})})
+        assert isinstance(video, VideoStream)
+        video.pix_fmt = pixel_format
+        video.codec_context.time_base = time_base
+        audio = None
+        if sound is not None:
+            layout = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}[sound.shape[1]]
+            audio = container.add_stream("aac", rate=sample_rate, layout=layout)
+            assert isinstance(audio, AvAudioStream)
+        written = 0  # samples of sound
+        for number, picture in enumerate(pictures):
+            if number == 0:
+                video.height, video.width = picture.shape[:2]
+            frame = VideoFrame.from_ndarray(picture, format="rgb24")
+            seconds = number / Fraction(frame_rate) if timestamps is None else timestamps[number]
+            frame.pts, frame.time_base = round(seconds / time_base), time_base
+            container.mux(video.encode(frame))
+            if sound is not None and audio is not None:  # interleaved, so that a reader finds both in one pass
+                due = min(len(sound), int((seconds + 1) * sample_rate))
+                written = _write_sound(container, audio, sound, written, due, sample_rate)
+        container.mux(video.encode(None))
+        if sound is not None and audio is not None:
+            _write_sound(container, audio, sound, written, len(sound), sample_rate)
+            container.mux(audio.encode(None))
+    partial.replace(path)  # a reader sees the old file or the new one, never half
+
+
+def _write_sound(container: Any, audio: AvAudioStream, sound: F32, start: int, end: int, sample_rate: int) -> int:
+    for at in range(start, end, 1024):
+        block = np.ascontiguousarray(sound[at : min(at + 1024, end)].T, dtype=np.float32)
+        frame = AudioFrame.from_ndarray(block, format="fltp", layout=audio.layout)
+        frame.sample_rate, frame.pts, frame.time_base = sample_rate, at, Fraction(1, sample_rate)
+        container.mux(audio.encode(frame))
+    return max(start, end)
+
+
+@contextmanager
+def _open_clip(path: Path) -> Iterator[InputContainer]:
+    try:
+        with av.open(str(path.resolve()), options={"protocol_whitelist": "file"}) as clip:
+            yield clip
+    except FFmpegError as error:
+        raise MediaError(f"the clip {path} cannot be read ({describe_fault(error)}); run again") from error
+
+
+def join_clips(clips: Sequence[Path], frames: Sequence[int], frame_rate: Fraction, out: Path) -> None:
+    """Join H.264 clips of one encoder setting without re-encoding, clip after clip, every frame at its own whole tick.
+
+    frames: pictures in each clip. ffmpeg's concat demuxer would round each clip's start to microseconds, and a frame to a
+    neighbouring tick with it. Raises MediaError when a clip does not hold what it should.
+    """
+    tick = 1 / Fraction(frame_rate)
+    with av.open(str(out.resolve()), "w") as joined:
+        stream: VideoStream | None = None
+        header: bytes | None = None
+        start = 0
+        for path, count in zip(clips, frames, strict=True):
+            with _open_clip(path) as clip:
+                source = clip.streams.video[0]
+                if stream is None:
+                    stream = joined.add_stream_from_template(source)
+                    stream.time_base, header = tick, source.codec_context.extradata
+                if source.codec_context.extradata != header:
+                    raise MediaError(f"the clip {path} was encoded with other settings; run again")
+                written = 0
+                for packet in clip.demux(source):
+                    if packet.pts is None or packet.dts is None:  # the flush at the end
+                        continue
+                    assert packet.time_base is not None
+                    packet.pts = start + round(packet.pts * packet.time_base / tick)
+                    # one step a packet through all clips: each clip's own reordering delay may be less
+                    packet.dts = start + written - REORDER_FRAMES
+                    packet.duration, packet.time_base, packet.stream = 1, tick, stream
+                    joined.mux(packet)
+                    written += 1
+            if written != count:
+                raise MediaError(f"the clip {path} holds {written} frames and not {count}; run again")
+            start += count
