@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
@@ -79,8 +80,9 @@ def find_cuts(analysis: Analysis, settings: ShotSettings) -> I64:
     cuts: list[int] = []
     for cut in (*hard, *blends, *_fade_edges(analysis)):
         time = float(times[cut])
-        if min(abs(time - other) for other in kept) >= settings.min_seconds:
-            kept.append(time)
+        at = bisect(kept, time)  # in order: a film may have ten thousand
+        if min(abs(time - other) for other in kept[max(0, at - 1) : at + 1]) >= settings.min_seconds:
+            kept.insert(at, time)
             cuts.append(cut)
     return np.array(sorted(cuts), dtype=np.int64)
 
