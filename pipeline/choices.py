@@ -44,7 +44,7 @@ def check_request(config: TrailerConfig, site: Site, *, encoder: bool = True, se
     if site.device not in ("auto", "cpu"):
         from models.device import choose_device
 
-        choose_device(site.device)  # brings torch, so only where it may refuse
+        choose_device(site.device)  # may bring torch: only where it may refuse
     if config.shots.detector is not ShotDetector.auto:
         choose_network(config.shots.detector, site)
     if selection:
