@@ -49,6 +49,7 @@ def edit_to_json(edit: EditList) -> str:
                 "frames": cut.frames,
                 "confidence": cut.confidence,
                 "pinned": cut.pinned,
+                **({} if cut.sound else {"sound": False}),
             }
             for cut in edit.cuts
         ],
@@ -62,6 +63,7 @@ def edit_to_json(edit: EditList) -> str:
                 "slot": p.slot,
                 "start_frame": p.start_frame,
                 "similarity": p.similarity,
+                **({} if p.voice is None else {"voice": str(p.voice)}),
             }
             for p in edit.narration
         ],
@@ -137,6 +139,7 @@ def _edit_from_tree(tree: dict[str, Any]) -> EditList:
                 frames=int(c["frames"]),
                 confidence=float(c.get("confidence", 1.0)),
                 pinned=bool(c.get("pinned", False)),
+                sound=bool(c.get("sound", True)),
             )
             for c in tree["cuts"]
         ),
@@ -149,6 +152,7 @@ def _edit_from_tree(tree: dict[str, Any]) -> EditList:
                 slot=int(p["slot"]),
                 start_frame=int(p["start_frame"]),
                 similarity=float(p["similarity"]),
+                voice=Path(str(p["voice"])) if p.get("voice") else None,
             )
             for p in tree["narration"]
         ),

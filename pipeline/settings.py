@@ -112,6 +112,99 @@ class SelectionSettings(Section):
     """How strongly loud music asks for moving pictures; 0: not at all."""
 
 
+class VoiceDetector(StrEnum):
+    """What finds where a word begins and ends."""
+
+    auto = "auto"
+    silero = "silero"
+    energy = "energy"
+
+
+class LineSettings(Section):
+    """Where the film's lines come from."""
+
+    language: str = Field("", max_length=35, pattern="^[A-Za-z-]*$")
+    """Language of the subtitles as a code such as en or eng; empty: that of the film's sound, else English, else any."""
+    speech_model: str = Field("", max_length=1000)
+    """Whisper model, by name or folder, that listens to a film without subtitles (extra `asr`); empty: none."""
+    voice_detector: VoiceDetector = VoiceDetector.auto
+    """What finds where a word ends: `silero` (a network, extra `vad`), `energy`, or `auto`: silero where it is there."""
+
+
+class Chooser(StrEnum):
+    """Who chooses the lines."""
+
+    embedded = "embedded"
+    llm = "llm"
+
+
+class Captioner(StrEnum):
+    """Who says what a shot shows."""
+
+    embedded = "embedded"
+    picture = "picture"
+    smolvlm = "smolvlm"
+    minicpm = "minicpm"
+
+
+class Score(StrEnum):
+    """How a line that runs over several slots is scored."""
+
+    mean = "mean"
+    start = "start"
+
+
+class Subtitles(StrEnum):
+    """Whether the trailer shows what is said."""
+
+    none = "none"
+    soft = "soft"
+    burned = "burned"
+
+
+class NarrationSettings(Section):
+    """Which of the film's lines the trailer says, and where."""
+
+    enabled: bool = True
+    """Let the trailer speak."""
+    chooser: Chooser = Chooser.embedded
+    """Who chooses the lines: `embedded` (no network), or `llm` (the section [llm])."""
+    words: int = Field(0, ge=0, le=2000)
+    """Most words; 0: words_per_second times the trailer's length."""
+    words_per_second: float = Field(0.8, ge=0, le=4)
+    """Words a second of trailer; speech has 2 to 3."""
+    captioner: Captioner = Captioner.embedded
+    """What says what a shot shows: `embedded` (its dialogue and what was measured), `picture` (the encoder compares text
+    and picture: imagebind, siglip2), or a network that writes captions (extra `captions`): `smolvlm`, `minicpm`."""
+    score: Score = Score.mean
+    """A line over several slots is scored by their `mean`, or by its `start`."""
+    gap_seconds: float = Field(0.6, ge=0, le=10)
+    """Least pause between two lines in seconds."""
+    peak_seconds: float = Field(0.1, ge=0, le=1)
+    """No line starts this near to a hit of the music, in seconds."""
+    skip_cost: float = Field(1.0, ge=0, le=100)
+    """What leaving a line out costs, in units of similarity."""
+    subtitles: Subtitles = Subtitles.none
+    """Show the chosen lines: `soft` (a track that players switch on), `burned` (in the picture), or `none`."""
+
+
+class LlmSettings(Section):
+    """A language model that chooses the lines, behind any OpenAI-compatible address."""
+
+    base_url: str = Field("https://api.deepseek.com/v1", max_length=1000, pattern="^https?://")
+    """Address; a local one (llama.cpp, Ollama, vLLM) looks like http://127.0.0.1:11434/v1."""
+    model: str = Field("deepseek-chat", min_length=1, max_length=200)
+    """Model, as the address names it."""
+    key_variable: str = Field("TRAILER_LLM_KEY", pattern="^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)
+    """Environment variable that holds the key. The key itself is never a setting."""
+    timeout_seconds: float = Field(120.0, ge=1, le=3600)
+    """Longest wait for an answer in seconds."""
+    tries: int = Field(4, ge=1, le=20)
+    """Most requests for one answer: a busy or failing server, or an answer that cannot be used, is asked again."""
+    chunk_lines: int = Field(300, ge=10, le=5000)
+    """Most lines shown at once; a longer film is shown in parts, and what they give is chosen from again."""
+
+
 class EditSettings(Section):
     """How the chosen shots are laid out."""
 
@@ -130,6 +223,14 @@ class SoundSettings(Section):
     """Highest true peak in dBTP."""
     film_db: float = Field(-12.0, ge=-60, le=0)
     """Level of the film's own sound against the music in dB."""
+    language: str = Field("", max_length=35, pattern="^[A-Za-z-]*$")
+    """Language of the film's sound as a code such as en or eng; empty: the film's first track."""
+    duck_db: float = Field(12.0, ge=0, le=40)
+    """By how much the music drops under a line, in dB."""
+    duck_seconds: float = Field(0.3, ge=0.02, le=0.5)
+    """How long the music takes to drop before a line, and to come back after it, in seconds."""
+    line_over_music_db: float = Field(10.0, ge=0, le=30)
+    """Least level of every line over the music under it, in dB."""
 
 
 class VideoSettings(Section):
@@ -157,6 +258,9 @@ class TrailerConfig(Section):
     music: MusicSettings = MusicSettings()
     guards: GuardSettings = GuardSettings()
     selection: SelectionSettings = SelectionSettings()
+    lines: LineSettings = LineSettings()
+    narration: NarrationSettings = NarrationSettings()
+    llm: LlmSettings = LlmSettings()
     edit: EditSettings = EditSettings()
     sound: SoundSettings = SoundSettings()
     video: VideoSettings = VideoSettings()
