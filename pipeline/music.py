@@ -43,6 +43,7 @@ LEAD = 0.01  # s before an accent at which the sound before it ends
 LONGEST = 3.0  # times the mean length: longer segments are split
 LEAST = 0.4  # share of the mean length that a segment must have by the clock of place_edges
 PACE, PACE_DB = 4.0, 8.0  # segments are 4 times shorter 8 dB above the median loudness, as many times longer 8 dB below
+PEAK_STRENGTH = 0.8  # of an accent that nobody should speak into: 1 is as loud as the loudest tenth of the onsets
 NO_ACCENT = 0.05  # worth of a cut where nothing is heard, against an accent's 0.1 to 3
 OFFSET_REACH = 2.0  # s around the ideal start of a part in which an accent to start on is looked for
 
@@ -108,7 +109,8 @@ def segment_music(
         edges = place_edges(hearing, find_changes(hearing, count, settings.min_seconds), length, count, settings)
     spans = tuple(Span(float(a), float(b)) for a, b in pairwise(edges))
     beats = hearing.beats[hearing.beats < length]
-    return Segments(track, spans, rank_loudness(part, sample_rate, spans), beats, offset)
+    peaks = hearing.accents[(hearing.strength >= PEAK_STRENGTH) & (hearing.accents < length)]
+    return Segments(track, spans, rank_loudness(part, sample_rate, spans), beats, offset, peaks)
 
 
 # --- hearing ----------------------------------------------------------------------------------------------------------

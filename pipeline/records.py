@@ -8,7 +8,7 @@ rate. Arrays are float32 unless said; row i belongs to item i; the shape stands 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -212,7 +212,8 @@ class Segments:
     """A track cut into segments that touch and cover [0, duration) of what is used of it.
 
     energy (n,): loudness of each segment, 0..1 (rank within the track). beats: seconds on the track's clock, increasing.
-    offset: seconds of the track before its used part; span and beat times count from there.
+    offset: seconds of the track before its used part; span, beat and peak times count from there. peaks: seconds of the
+    hits, the accents that stand out.
     """
 
     track: Track
@@ -220,6 +221,7 @@ class Segments:
     energy: F32
     beats: F64
     offset: float = 0.0
+    peaks: F64 = field(default_factory=lambda: np.zeros(0))
 
     def __post_init__(self) -> None:
         if not self.spans:

@@ -182,8 +182,10 @@ class NarrationSettings(Section):
     """Least pause between two lines in seconds."""
     peak_seconds: float = Field(0.1, ge=0, le=1)
     """No line starts this near to a hit of the music, in seconds."""
-    skip_cost: float = Field(1.0, ge=0, le=100)
-    """What leaving a line out costs, in units of similarity."""
+    spread_weight: float = Field(0.1, ge=0, le=10)
+    """How strongly the lines are spread over the trailer, in units of similarity."""
+    quiet_weight: float = Field(0.1, ge=0, le=10)
+    """How strongly a line avoids loud music, in units of similarity."""
     subtitles: Subtitles = Subtitles.none
     """Show the chosen lines: `soft` (a track that players switch on), `burned` (in the picture), or `none`."""
 

@@ -50,7 +50,7 @@ VERSION: Mapping[str, int] = {
     "analysis": 2,
     "shots": 3,
     "features": 2,
-    "music": 1,
+    "music": 2,
     "selection": 2,
     "edit": 3,
     "render": RENDER_VERSION,
