@@ -5,6 +5,7 @@ TrailerError                  the run cannot go on; the message says what to do
   MissingDependencyError      an optional package, a program or a weight file is absent
   MediaError                  ffmpeg failed; carries the command and its last lines
   NoSolutionError             the constraints cannot be met (too few usable shots, everything banned)
+  ChatError                   the language model cannot be asked, or gave no answer that can be used
 
 Bugs are not in this tree: they stay ValueError or AssertionError, and show a traceback.
 """
@@ -28,6 +29,10 @@ class MissingDependencyError(TrailerError):
 
 class NoSolutionError(TrailerError):
     """Constraints that cannot all be met."""
+
+
+class ChatError(TrailerError):
+    """A language model that cannot be asked, or that gave no answer that can be used. Never holds the key."""
 
 
 class MediaError(TrailerError):
