@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from models.chat import Chat, check_address
 from pipeline.errors import ChatError
+from pipeline.quotes import count_words
 from pipeline.records import Line, Lines, Script, ScriptLine
 from pipeline.settings import LlmSettings
 
@@ -276,9 +277,3 @@ def _split(numbers: Sequence[int], most: int) -> list[Sequence[int]]:
     parts = -(-len(numbers) // most)
     edges = [len(numbers) * i // parts for i in range(parts + 1)]
     return [numbers[a:b] for a, b in pairwise(edges)]
-
-
-def count_words(text: str) -> int:
-    """Words; in scripts without spaces two signs count as one."""
-    spaced = re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", text)
-    return sum(max(1, sum(ord(c) > 0x2E7F for c in word) // 2) for word in spaced)

@@ -193,8 +193,8 @@ class NarrationSettings(Section):
 class LlmSettings(Section):
     """A language model that chooses the lines, behind any OpenAI-compatible address."""
 
-    base_url: str = Field("https://api.deepseek.com/v1", max_length=1000, pattern="^https?://")
-    """Address; a local one (llama.cpp, Ollama, vLLM) looks like http://127.0.0.1:11434/v1."""
+    base_url: str = Field("https://api.deepseek.com/v1", max_length=1000, pattern=r"^https?://[^@?#\s]+$")
+    """Address, without any password; a local one (llama.cpp, Ollama, vLLM) looks like http://127.0.0.1:11434/v1."""
     model: str = Field("deepseek-chat", min_length=1, max_length=200)
     """Model, as the address names it."""
     key_variable: str = Field("TRAILER_LLM_KEY", pattern="^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)

@@ -20,9 +20,10 @@ import pytest
 
 from models.chat import Chat, check_address
 from pipeline.errors import ChatError, InputError, MissingDependencyError, TrailerError
+from pipeline.quotes import count_words
 from pipeline.records import Line, Lines, Script, Span
-from pipeline.screenwriter import choose_with_model, count_words, describe_request, open_chat, read_answer
-from pipeline.settings import LlmSettings
+from pipeline.screenwriter import choose_with_model, describe_request, open_chat, read_answer
+from pipeline.settings import LlmSettings, parse_config
 
 KEY = 'sk-"very/secret&0123456789'  # with signs that look different in JSON, HTML and addresses
 POISON = "from-the-environment"  # what the package would take by itself, and nobody may see
@@ -483,8 +484,9 @@ def test_description_changes_with_what_the_choice_depends_on() -> None:
     assert describe(base_url="https://api.deepseek.com/v1/") == same
     others = [describe(words=21), describe(allowed=(1, 2)), describe(model="x"), describe(chunk_lines=40)]
     assert len({same, *others, describe(base_url="http://localhost:1/v1")}) == 6
-    with pytest.raises(InputError, match="password"):
-        describe(base_url=f"https://me:{POISON}@host/v1")
+    with pytest.raises(InputError, match=r"llm\.base_url") as refused:  # the settings would be written down
+        parse_config({"llm": {"base_url": f"https://me:{POISON}@host/v1"}})
+    assert POISON not in str(refused.value)
 
 
 @pytest.mark.parametrize(
