@@ -10,20 +10,25 @@ from typing import cast
 import numpy as np
 from av.audio.fifo import AudioFifo
 from av.audio.frame import AudioFrame
+from av.audio.layout import AudioLayout
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream as AvAudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
 
 from pipeline.errors import InputError
+from pipeline.languages import same_language
 from pipeline.media import open_media
 from pipeline.packets import Damage, read_frames
-from pipeline.records import F32, AudioStream, Film, Span
+from pipeline.records import F32, AudioStream, Film, Placement, Span
 
 SOUND_LEAD = 0.5  # s decoded before a wanted sound, for codecs that need a run-up
 GATHERED = 1.0  # s of sound that are mixed and resampled together
 MOST_JITTER = 0.05  # s by which a sound's timestamps may stray before it counts as a hole
 LONGEST_GAP = 3600.0  # s of silence that a hole in the sound may stand for
+FRONT_DB = -12.0  # of the front channels in a speech mix: what stands on the centre's sides, well under it
+SPOKEN_OVER = ("commentary", "comment", "description", "descriptive")  # in a track's title
+LEFT, RIGHT = ("FL", "FLC", "DL"), ("FR", "FRC", "DR")  # front channels, as ffmpeg names them
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,34 +119,72 @@ def pick_sound(container: InputContainer, film: Film) -> AvAudioStream | None:
     return next(stream for stream in container.streams.audio if stream.index == chosen.index)
 
 
-def choose_sound(tracks: Sequence[AudioStream]) -> AudioStream | None:
-    """The first track that is no commentary and no description for the blind; the first of all if every one is."""
-    spoken_over = ("commentary", "comment", "description", "descriptive")
-    for track in tracks:
-        if track.sample_rate and not any(word in track.title.lower() for word in spoken_over):
-            return track
-    return next((track for track in tracks if track.sample_rate), None)
+def choose_sound(tracks: Sequence[AudioStream], language: str = "") -> AudioStream | None:
+    """The track that a viewer hears: the first in this language, where there is one, else the first.
+
+    No commentary and no description for the blind while there is anything else, in whichever language. language: a code
+    such as en, eng or en-US; empty: any.
+    """
+    sounding = [track for track in tracks if track.sample_rate]
+    return min(
+        sounding,
+        key=lambda track: (
+            any(word in track.title.lower() for word in SPOKEN_OVER),
+            not same_language(track.language, language),
+        ),
+        default=None,
+    )
 
 
 def read_sound(
-    path: Path, spans: Sequence[Span], *, sample_rate: int, channels: int, stream_index: int | None = None
+    path: Path,
+    spans: Sequence[Span],
+    *,
+    sample_rate: int,
+    channels: int,
+    stream_index: int | None = None,
+    speech: bool = False,
 ) -> Iterator[F32]:
     """The sound of each span as samples (n, channels), n = round(duration * sample_rate); silence where there is none.
 
     Spans are on the file's clock. stream_index: which sound track; none: the file's first. More channels than asked for
-    are mixed down as the channel layout says.
+    are mixed down as the channel layout says; with speech, so that the centre, where films put what is said, stays clear.
+    Raises InputError for a file or a track that is not there.
     """
     with open_media(path, "sound file") as container:
         streams = container.streams.audio
         stream = next((s for s in streams if stream_index in (None, s.index)), None)
         if stream is None:
-            raise InputError(f"{path} has no sound track {stream_index}")
+            which = "" if stream_index is None else f" {stream_index}"
+            raise InputError(f"{path} has no sound track{which}")
         for span in spans:
-            yield _sound_of_span(container, stream, span, sample_rate, channels)
+            yield _sound_of_span(container, stream, span, sample_rate, channels, speech)
+
+
+def read_lines(
+    placements: Sequence[Placement], film: Film, language: str, *, sample_rate: int, channels: int
+) -> Iterator[F32]:
+    """The sound of each placed line (n, channels), as the mix hears it: from the film's track, or from its voice file.
+
+    language: which of the film's tracks; see choose_sound. Raises InputError for a voice file that is absent or holds no
+    sound, and for a film without sound that is to say something.
+    """
+    chosen = choose_sound(film.audio, language)
+    for placement in placements:
+        if placement.voice is None and chosen is None:
+            raise InputError(f"the film {film.path} has no sound to take the line {placement.text!r} from")
+        yield from read_sound(
+            film.path if placement.voice is None else placement.voice,
+            [placement.span],
+            sample_rate=sample_rate,
+            channels=channels,
+            stream_index=chosen.index if placement.voice is None and chosen is not None else None,
+            speech=True,
+        )
 
 
 def _sound_of_span(
-    container: InputContainer, stream: AvAudioStream, span: Span, sample_rate: int, channels: int
+    container: InputContainer, stream: AvAudioStream, span: Span, sample_rate: int, channels: int, speech: bool
 ) -> F32:
     samples = np.zeros((round(span.duration * sample_rate), channels), np.float32)
     assert stream.time_base is not None
@@ -156,12 +199,56 @@ def _sound_of_span(
             continue
         if clock is None or abs(frame.time - clock) > 0.05:  # at the start, and after a hole
             clock = frame.time
-        frame.pts = None
-        for block in resampler.resample(frame):
+        heard = mix_speech(frame) if speech else frame
+        heard.pts = None
+        for block in resampler.resample(heard):
             _place(samples, _interleaved(block, channels), clock - span.start, sample_rate)
             clock += block.samples / sample_rate
         if clock > span.end + 0.1:
             break
+    return samples
+
+
+def mix_speech(frame: AudioFrame) -> AudioFrame:
+    """A frame with a centre channel mixed to stereo: the centre on both sides, the front FRONT_DB under it, the rest out.
+
+    Films put what is said into the centre; the standard down-mix lays music and effects over it at 3 dB more. Channels go
+    by the names in the layout; six or eight without names count as 5.1 and 7.1. A frame without a centre, and mono, pass
+    as they are.
+    """
+    names = _name_channels(frame)
+    if len(names) < 2 or "FC" not in names:
+        return frame
+    front = 10 ** (FRONT_DB / 20)
+    gains = np.zeros((2, len(names)), np.float32)
+    for channel, name in enumerate(names):
+        if name == "FC":
+            gains[:, channel] = 1.0
+        elif name in LEFT + RIGHT:
+            gains[int(name in RIGHT), channel] = front
+    mixed = AudioFrame.from_ndarray(np.ascontiguousarray(gains @ _planes(frame)), format="fltp", layout="stereo")
+    mixed.sample_rate = frame.sample_rate
+    return mixed
+
+
+def _name_channels(frame: AudioFrame) -> list[str]:
+    names = [channel.name for channel in frame.layout.channels]
+    count = frame.layout.nb_channels
+    if count in (6, 8) and not {"FC", "FL", "FR", "BC"} & set(names):  # a broadcast or a WAV that does not say
+        return [channel.name for channel in AudioLayout("5.1" if count == 6 else "7.1").channels]
+    return names
+
+
+def _planes(frame: AudioFrame) -> F32:
+    """A frame's samples (channels, n), full scale = 1, from whichever format."""
+    data = frame.to_ndarray()
+    if frame.format.is_packed:
+        data = data.reshape(-1, frame.layout.nb_channels).T
+    samples: F32 = data.astype(np.float32)
+    if data.dtype == np.uint8:
+        samples = (samples - np.float32(128)) / np.float32(128)
+    elif data.dtype in (np.int16, np.int32):
+        samples /= np.float32(2.0 ** (8 * data.dtype.itemsize - 1))
     return samples
 
 
