@@ -99,7 +99,7 @@ def _clip_text(lines: list[str], webvtt: bool, *, last: bool) -> str:
         rest = [line for line in lines[blank:] if line.strip()]
         if all(re.fullmatch(r"[\s\d:.,>-]*", line) for line in rest):
             lines = lines[:blank]
-    return "\n".join(lines)
+    return "\n".join(lines).rstrip()
 
 
 def _read_stamp(groups: tuple[str | None, ...]) -> float | None:

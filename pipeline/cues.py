@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from pipeline.cuetext import find_names, read_speech, strip_name
 from pipeline.records import Line, Span
-import itertools
 
 SAME_MOMENT = 0.1  # s; a cue that begins this soon after another ended follows it without a break
 LONGEST_PAUSE = 1.5  # s within a sentence that runs over two cues
@@ -213,7 +213,7 @@ def _find_sentences(text: str) -> list[tuple[int, int]]:
             ends.append(match.end())
     ends.append(len(text))
     spans = []
-    for start, end in itertools.pairwise(ends):
+    for start, end in pairwise(ends):
         while start < end and text[start].isspace():
             start += 1
         if start < end:

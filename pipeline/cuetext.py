@@ -35,34 +35,10 @@ _TITLED = re.compile(
     r"\.?(?: [A-Z][\w.'’-]*){1,2}"
 )
 _NAME = re.compile(r"[A-Z][\w.'’-]*(?: (?:[A-Z#][\w.'’-]*|#?\d+)){0,2}")
-_NEVER_NAMES = frozenset(
-    [
-        "remember",
-        "listen",
-        "look",
-        "wait",
-        "note",
-        "warning",
-        "question",
-        "answer",
-        "plus",
-        "so",
-        "and",
-        "but",
-        "because",
-        "now",
-        "then",
-        "first",
-        "second",
-        "third",
-        "finally",
-        "breaking",
-        "news",
-        "headline",
-        "rule",
-        "lesson",
-        "step",
-    ]
+_NEVER_NAME = re.compile(
+    r"remember|listen|look|wait|note|warning|question|answer|plus|so|and|but|because|now|then|first|second|third|finally"
+    r"|breaking|news|headline|rule|lesson|step",
+    re.IGNORECASE,
 )
 NAME_REPEATS = 3  # a word before a colon that comes back this often is who speaks, not a manner of speaking
 
@@ -130,7 +106,7 @@ def find_names(lines: Iterable[str]) -> frozenset[str]:
     return frozenset(
         name
         for name, count in heads.items()
-        if count >= NAME_REPEATS and _NAME.fullmatch(name) and name.lower() not in _NEVER_NAMES
+        if count >= NAME_REPEATS and _NAME.fullmatch(name) and not _NEVER_NAME.fullmatch(name)
     )
 
 

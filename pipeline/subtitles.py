@@ -27,27 +27,7 @@ from pipeline.sound import choose_sound
 from pipeline.textcodes import decode_text
 
 SUBTITLE_SUFFIXES = frozenset({".srt", ".ass", ".ssa", ".vtt", ".sub"})
-FILM_SUFFIXES = frozenset(
-    [
-        ".mkv",
-        ".mp4",
-        ".m4v",
-        ".avi",
-        ".mov",
-        ".webm",
-        ".ts",
-        ".m2ts",
-        ".mts",
-        ".mpg",
-        ".mpeg",
-        ".wmv",
-        ".flv",
-        ".ogv",
-        ".vob",
-        ".divx",
-        ".mxf",
-    ]
-)
+VIDEO_SUFFIX = r"\.(?:mkv|mp4|m4v|avi|mov|webm|ts|m2ts|mts|mpe?g|wmv|flv|ogv|vob|divx|mxf)"
 SUBTITLE_FOLDERS = frozenset({"subs", "subtitles"})
 TEXT_CODECS = frozenset(
     ["srt", "subrip", "ass", "ssa", "webvtt", "mov_text", "text", "subviewer", "subviewer1", "microdvd", "mpl2", "sami"]
@@ -140,7 +120,7 @@ def _make_file_source(film: Film, path: Path, language: str, *, named: bool = Fa
 def _find_files(film: Film) -> Iterator[tuple[_Kind, Source]]:
     stem = _fold(film.path.stem)
     beside = _list_folder(film.path.parent)
-    films = [_fold(path.stem) for path in beside if path.suffix.lower() in FILM_SUFFIXES]
+    films = [_fold(path.stem) for path in beside if re.fullmatch(VIDEO_SUFFIX, path.suffix.lower())]
     longer = [other for other in films if other.startswith(f"{stem}.")]  # Film.2.mkv has its own Film.2.en.srt
     alone = all(other.startswith(stem) for other in films)  # its own trailer beside it does not count
     folders = [path for path in beside if _fold(path.name) in SUBTITLE_FOLDERS]
