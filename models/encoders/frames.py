@@ -146,8 +146,8 @@ def read_kind(folder: Path, name: str, kinds: Sequence[str]) -> str:
     return str(kind)
 
 
-def read_network(auto: Any, folder: Path, name: str) -> Any:
-    """The network of a folder in float32 on the CPU. auto: transformers' class that builds it, such as AutoModel.
+def read_network(auto: Any, folder: Path, name: str, *, dtype: str = "float32") -> Any:
+    """The network of a folder on the CPU. auto: transformers' class that builds it, such as AutoModel. dtype: torch's name.
 
     Raises InputError, one line with the folder, for files that are damaged, of another model, or not all there.
     """
@@ -163,7 +163,7 @@ def read_network(auto: Any, folder: Path, name: str) -> Any:
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
-            dtype=torch.float32,
+            dtype=getattr(torch, dtype),
             output_loading_info=True,
         )
     missing = sorted(found["missing_keys"]) + sorted(str(key) for key in found["mismatched_keys"])
