@@ -1,9 +1,10 @@
-"""Which weights the encoders can use, where they come from, and what lies in the folder of weights.
+"""Which weights the encoders and captioners can use, where they come from, and what lies in the folder of weights.
 
 Nothing here touches the network: that is models/weights.py.
 
 How the hashes are known: the files of `siglip2` and `dinov3` are pinned to one revision of their Hugging Face repository;
-the SHA-256 of a large file is the one that its LFS pointer holds there, that of a small one was taken over the file.
+the SHA-256 of a large file is the one that its LFS pointer holds there, that of a small one was taken over the file. So are
+those of `smolvlm` and `minicpm` pinned, but of their files only the hash of `smolvlm`'s weights is known here.
 `imagebind_huge.pth` has no published hash: this is the one that independent projects recorded of the official file. Where
 a table entry has no hash, the server's `x-linked-etag` (Hugging Face's SHA-256 of an LFS file) is expected; where there is
 none either, the hash of what came is shown, recorded in FILE.sha256 and expected from then on (trust on first use).
@@ -14,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -42,7 +43,7 @@ class WeightFile:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What one encoder needs. files: the weights themselves first. purpose and licence: for people.
+    """What one encoder or captioner needs. files: the weights themselves first. purpose and licence: for people.
 
     non_commercial: the licence forbids commercial use. gated: page where the licence is accepted before anything can be
     downloaded, "" where nobody asks. converted: path under the folder of what is made of the first file, which is then
@@ -69,12 +70,16 @@ class Weights:
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
 
-def _pinned(repository: str, revision: str, folder: str, files: dict[str, tuple[int, str]]) -> tuple[WeightFile, ...]:
+def _pinned(
+    repository: str, revision: str, folder: str, files: Mapping[str, tuple[int | None, str | None]]
+) -> tuple[WeightFile, ...]:
     base = f"https://huggingface.co/{repository}/resolve/{revision}"
     return tuple(
         WeightFile(f"{base}/{name}", f"{folder}/{name}", size, sha256) for name, (size, sha256) in files.items()
     )
 
+
+UNKNOWN = (None, None)  # size and SHA-256 of a file of which a public source says neither
 
 KNOWN = (
     Weights(
@@ -126,6 +131,45 @@ KNOWN = (
             },
         ),
         gated="https://huggingface.co/facebook/dinov3-vitb16-pretrain-lvd1689m",
+    ),
+    Weights(
+        "smolvlm",
+        "captioner: says in a sentence what a picture shows, 256 M parameters",
+        "Apache-2.0",
+        _pinned(
+            "HuggingFaceTB/SmolVLM-256M-Instruct",
+            "7e3e67edbbed1bf9888184d9df282b700a323964",
+            "smolvlm",
+            {
+                "model.safetensors": (513_028_808, "74dea5904032e5ae99a2e0eef5179e6ac0f1dedc3ab0c7c2a5d4d387c843203e"),
+                "config.json": UNKNOWN,
+                "generation_config.json": UNKNOWN,
+                "preprocessor_config.json": UNKNOWN,
+                "processor_config.json": UNKNOWN,
+                "chat_template.json": UNKNOWN,
+                "tokenizer.json": UNKNOWN,
+                "tokenizer_config.json": UNKNOWN,
+            },
+        ),
+    ),
+    Weights(
+        "minicpm",
+        "captioner: MiniCPM-V 4.6, 1.3 B parameters, the paper's has 8 B",
+        "Apache-2.0",
+        _pinned(
+            "openbmb/MiniCPM-V-4.6",
+            "8169864629825dc1d755a5aa1cd8b5935dcbc83f",
+            "minicpm",
+            {
+                "model.safetensors": UNKNOWN,
+                "config.json": UNKNOWN,
+                "generation_config.json": UNKNOWN,
+                "preprocessor_config.json": UNKNOWN,
+                "chat_template.jinja": UNKNOWN,
+                "tokenizer.json": UNKNOWN,
+                "tokenizer_config.json": UNKNOWN,
+            },
+        ),
     ),
 )
 

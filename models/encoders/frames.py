@@ -61,7 +61,7 @@ class FrameEncoder:
             raise MissingDependencyError(
                 f"the weights of {self.name} are not in {self._folder}: `trailer weights fetch {self.name}`"
             )
-        self._check_kind()
+        read_kind(self._folder, self.name, (self.kind,))
         self.weights = known_digest(self._folder / WEIGHTS)
         self._loaded: Any = None
 
@@ -110,17 +110,6 @@ class FrameEncoder:
         std = torch.tensor(self.std, device=pictures.device).view(3, 1, 1)
         return ((pictures.float() / 255 - mean) / std).to(dtype)
 
-    def _check_kind(self) -> None:
-        path = self._folder / CONFIG
-        try:
-            kind = json.loads(path.read_text(encoding="utf-8"))["model_type"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"{path} does not describe a model: {error} (`trailer weights fetch {self.name}`)"
-            ) from error
-        if kind != self.kind:
-            raise InputError(f"{path} describes a model of type {kind!r}, {self.name} is one of type {self.kind!r}")
-
     def _network(self) -> Any:
         if self._loaded is None:
             import torch
@@ -132,35 +121,9 @@ class FrameEncoder:
 
     def _read(self) -> Any:
         """The network on the CPU. Raises InputError, one line with the folder, for files that are not this model."""
-        import torch
-        from huggingface_hub.errors import StrictDataclassError
-        from safetensors import SafetensorError, safe_open
         from transformers import AutoModel
 
-        again = f"(`trailer weights fetch {self.name}` checks them)"
-        try:
-            with safe_open(self._folder / WEIGHTS, "pt"):
-                pass  # its header says how long it must be
-            with _quiet():
-                network, found = AutoModel.from_pretrained(
-                    self._folder,
-                    local_files_only=True,
-                    use_safetensors=True,
-                    trust_remote_code=False,
-                    dtype=torch.float32,
-                    output_loading_info=True,
-                )
-        except (SafetensorError, StrictDataclassError, OSError, ValueError, TypeError, RuntimeError, KeyError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(
-                f"the weights of {self.name} in {self._folder} cannot be used: {reason} {again}"
-            ) from error
-        missing = sorted(found["missing_keys"]) + sorted(str(key) for key in found["mismatched_keys"])
-        if missing:
-            raise InputError(
-                f"the weights of {self.name} in {self._folder} are not all there: {len(missing)} tensors are missing, the "
-                f"first is {missing[0]} {again}"
-            )
+        network = read_network(AutoModel, self._folder, self.name)
         seeing = getattr(network.config, "vision_config", network.config)
         if (seeing.hidden_size, seeing.image_size) != (self.identity.width, self._size):
             raise InputError(
@@ -170,9 +133,68 @@ class FrameEncoder:
         return network
 
 
+def read_kind(folder: Path, name: str, kinds: Sequence[str]) -> str:
+    """The model_type that the folder's config.json names. Raises InputError where it is none of the kinds."""
+    path = folder / CONFIG
+    try:
+        kind = json.loads(path.read_text(encoding="utf-8"))["model_type"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} does not describe a model: {error} (`trailer weights fetch {name}`)") from error
+    if kind not in kinds:
+        wanted = " or ".join(repr(one) for one in kinds)
+        raise InputError(f"{path} describes a model of type {kind!r}, {name} is one of type {wanted}")
+    return str(kind)
+
+
+def read_network(auto: Any, folder: Path, name: str, *, dtype: str = "float32") -> Any:
+    """The network of a folder on the CPU. auto: transformers' class that builds it, such as AutoModel. dtype: torch's name.
+
+    Raises InputError, one line with the folder, for files that are damaged, of another model, or not all there.
+    """
+    import torch
+    from safetensors import safe_open
+
+    again = f"(`trailer weights fetch {name}` checks them)"
+    with reading(f"the weights of {name} in {folder}", again):
+        with safe_open(folder / WEIGHTS, "pt"):
+            pass  # its header says how long it must be
+        network, found = auto.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=getattr(torch, dtype),
+            output_loading_info=True,
+        )
+    missing = sorted(found["missing_keys"]) + sorted(str(key) for key in found["mismatched_keys"])
+    if missing:
+        raise InputError(
+            f"the weights of {name} in {folder} are not all there: {len(missing)} tensors are missing, the first is "
+            f"{missing[0]} {again}"
+        )
+    return network
+
+
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """transformers draws a bar and a table of its own while it loads; what they would say is raised here."""
+def reading(what: str, again: str) -> Iterator[None]:
+    """transformers reads in silence, and what it raises over unusable files becomes an InputError: `what` cannot be used.
+
+    Without it a bar and a table of its own are drawn. again: what to do, in brackets.
+    """
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
+
+    try:
+        with quiet():
+            yield
+    except (SafetensorError, StrictDataclassError, OSError, ValueError, TypeError, RuntimeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{what} cannot be used: {reason} {again}") from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """transformers says nothing and draws no bars."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
