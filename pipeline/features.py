@@ -77,7 +77,7 @@ def _prepare_ahead(
 
 def show_shot(analysis: Analysis, span: Span, encoder: Encoder) -> ShotContent:
     """What the encoder may see of a shot: at each of its moments the nearest sampled picture of the shot."""
-    numbers = _nearest_samples(analysis, span, encoder.moments(span.duration))
+    numbers = nearest_samples(analysis, span, encoder.moments(span.duration))
     kept, where = np.unique(numbers, return_inverse=True)
     pictures = [crop_bars(picture, analysis) for picture in read_samples(analysis, kept, shortest=encoder.shortest)]
     first, last = np.searchsorted(analysis.times, [span.start, span.end])
@@ -88,7 +88,8 @@ def show_shot(analysis: Analysis, span: Span, encoder: Encoder) -> ShotContent:
     return ShotContent([pictures[w] for w in where], analysis.scores[first + 1 : last], analysis.sound[windows])
 
 
-def _nearest_samples(analysis: Analysis, span: Span, moments: Sequence[float]) -> I64:
+def nearest_samples(analysis: Analysis, span: Span, moments: Sequence[float]) -> I64:
+    """Numbers of the span's sampled pictures that are nearest to these moments, seconds from its start."""
     times = analysis.sample_times
     inside = np.flatnonzero((times >= span.start) & (times < span.end))
     if not len(inside):  # a very short shot: the sample nearest its middle

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from models.captioners import MOST_TOKENS, NOTHING_SAID, PROMPT, keep_sentence, load_captioner
 from models.known_weights import digest_of, find_weights
 from pipeline.errors import InputError, MissingDependencyError
+from tests.conftest import absent
 
 WORDS = ["Describe", "this", "picture", "in", "one", "short", "sentence", "user", "assistant", "a", "dog", "runs", "."]
 KINDS = ("smolvlm", "minicpm", "minicpm-4.7")  # the last by hand: a folder minicpm with another model_type
@@ -289,10 +290,10 @@ def test_a_network_that_ends_at_once_has_still_seen_a_shot(saved: dict[str, Path
 def test_what_is_absent_is_said(
     name: str, saved: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(MissingDependencyError) as absent:
+    with pytest.raises(MissingDependencyError) as refused:
         load_captioner(name, tmp_path, "cpu")
-    assert f"are not in {tmp_path / name} (no model.safetensors, config.json" in str(absent.value)
-    assert str(absent.value).endswith(f"`trailer weights fetch {name}`")
+    assert f"are not in {tmp_path / name} (no model.safetensors, config.json" in str(refused.value)
+    assert str(refused.value).endswith(f"`trailer weights fetch {name}`")
     shutil.copytree(saved[name] / name, tmp_path / name)
     (tmp_path / name / "tokenizer.json").unlink()
     with pytest.raises(MissingDependencyError, match=r"\(no tokenizer\.json\)"):
@@ -332,3 +333,14 @@ def test_every_file_that_is_read_is_fetched(saved: dict[str, Path]) -> None:
         known = {file.name for file in find_weights(name).files}
         there = {path.name for path in (saved[name] / name).iterdir() if path.suffix != ".sha256"}
         assert known == there
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gpu_says_a_sentence_too(saved: dict[str, Path], kind: str) -> None:
+    if not torch.cuda.is_available():
+        absent("gpu", "no GPU")
+    captioner = load_captioner(kind.partition("-")[0], saved[kind], "cuda")
+    told = captioner.caption([picture(1), picture(2)])
+    assert all(told)
+    assert told == captioner.caption([picture(1), picture(2)])
