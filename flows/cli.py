@@ -51,6 +51,15 @@ Examples:
   trailer make film.mkv --music song.flac --length 60 --out teaser.mp4
   trailer make film.mkv --title "THE FILM" --seed 7 --set video.crf=20
   trailer make film.mkv --config my.toml --json
+  trailer make film.mkv --subtitles film.en.srt --set narration.subtitles=soft
+  trailer make film.mkv --set narration.chooser=llm --set llm.base_url=http://127.0.0.1:11434/v1 --set llm.model=qwen3
+"""
+
+LINES_EXAMPLES = """\b
+Examples:
+  trailer lines film.mkv
+  trailer lines film.mkv --subtitles film.en.srt --json
+  trailer lines film.en.srt --chosen --words 60
 """
 
 app = typer.Typer(
@@ -90,6 +99,17 @@ def make(
         Path | None,
         typer.Option("--music", metavar="T", help="Track to cut to. [default: the bundled one that fits]"),
     ] = None,
+    subtitles: Annotated[
+        Path | None,
+        typer.Option("--subtitles", metavar="S", help="File with the film's lines. [default: beside it, or in it]"),
+    ] = None,
+    voice: Annotated[
+        Path | None,
+        typer.Option("--voice", metavar="V.json", help="Recordings to be heard instead of the film's own voices."),
+    ] = None,
+    narration: Annotated[
+        bool, typer.Option("--narration/--no-narration", help="Let the trailer speak the film's lines.")
+    ] = True,
     title: Annotated[
         str | None,
         typer.Option("--title", metavar="TEXT", help="Title on the card. [default: from the file's name]"),
@@ -115,9 +135,20 @@ def make(
     from flows.making import describe, gather_settings, make_one, summarise
     from pipeline.settings import load_config
 
-    settings = load_config(config, gather_settings(title, length, seed, assignments or []))
+    assignments = [*(assignments or []), *([] if narration else ["narration.enabled=false"])]
+    settings = load_config(config, gather_settings(title, length, seed, assignments))
     with Display() as display:
-        outcome = make_one(film, settings, music=music, out=out, prefect=prefect, say=display.say, bar=display.bar)
+        outcome = make_one(
+            film,
+            settings,
+            music=music,
+            subtitles=subtitles,
+            voice=voice,
+            out=out,
+            prefect=prefect,
+            say=display.say,
+            bar=display.bar,
+        )
     finish(summarise(outcome) if as_json else describe(outcome), passed=outcome.passed)
 
 
@@ -156,6 +187,36 @@ def music(
     tempo = f"{told['tempo']} beats a minute" if told["tempo"] else "no steady beat"
     head = f"{told['duration']:.1f} s, {len(told['segments'])} segments, {told['beats']} beats, {tempo}"
     finish(told if as_json else f"{head}\n{draw_table(told['segments'])}")
+
+
+@app.command(epilog=LINES_EXAMPLES)
+def lines(
+    film: Annotated[Path, typer.Argument(metavar="FILM", help="The film, or a subtitle file alone.")],
+    subtitles: Annotated[
+        Path | None,
+        typer.Option("--subtitles", metavar="S", help="File with the film's lines. [default: beside it, or in it]"),
+    ] = None,
+    chosen: Annotated[
+        bool, typer.Option("--chosen", help="Only those that a trailer would say; of a film, after looking at it.")
+    ] = False,
+    words: Annotated[
+        int | None, typer.Option("--words", metavar="N", min=1, help="Most words of --chosen. [default: 100]")
+    ] = None,
+    config: ConfigOption = None,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a film's lines: what is said in it, sentence by sentence. Start and end in seconds."""
+    from flows.looking import draw_table, look_at_lines
+    from pipeline.runner import LocalRunner
+    from pipeline.settings import Site, load_config
+
+    settings = load_config(config, assignments or [])
+    with Display() as display:
+        runner = LocalRunner(display.say, display.bar)
+        told = look_at_lines(film, subtitles, settings, Site(), runner, words=(words or 100) if chosen else None)
+    head = f"{len(told['lines'])} lines, {told['source'] or 'no subtitles found'}, language {told['language']}"
+    finish(told if as_json else "\n".join([head, draw_table(told["lines"])] if told["lines"] else [head]))
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from itertools import pairwise
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import InputError
+
+log = logging.getLogger("trailer")
 
 if TYPE_CHECKING:
     from pipeline.records import EditList, Segments, Shots
@@ -37,6 +40,65 @@ def look_at_music(track_path: Path, config: TrailerConfig, site: Site, runner: L
 
     track = probe_track(track_path)
     return runner.step("music", steps.segment, WorkDir(site.work_dir, track.fingerprint), track, config).load()
+
+
+def look_at_lines(
+    film_path: Path,
+    subtitles: Path | None,
+    config: TrailerConfig,
+    site: Site,
+    runner: LocalRunner,
+    *,
+    words: int | None = None,
+) -> dict[str, Any]:
+    """What `lines --json` prints; times in seconds on the film's clock, numbers as in edit lists.
+
+    film_path: a film, or a subtitle file alone. words: only the lines that the embedded chooser takes within so many.
+    """
+    from pipeline import narration_steps, steps
+    from pipeline.media import probe_film
+    from pipeline.quotes import choose_quotes, find_allowed, hide_ending, measure_clearness
+    from pipeline.records import Span
+    from pipeline.subtitles import SUBTITLE_SUFFIXES, read_alone
+    from pipeline.workdir import WorkDir
+
+    allowed, whole, clear = None, None, None
+    if film_path.suffix.lower() in SUBTITLE_SUFFIXES:
+        lines = read_alone(film_path)
+    else:
+        film = probe_film(film_path)
+        work = WorkDir(site.work_dir, film.fingerprint)
+        lines = runner.step("lines", narration_steps.find_lines, work, film, config, site, subtitles).load()
+        if words is not None and len(lines):
+            analysis = runner.step("analysis", steps.analyse, work, film, config, site)
+            shots = runner.step("shots", steps.find_shots, work, analysis, config).load()
+            seen = analysis.load()
+            allowed = find_allowed(lines, shots, config.guards)
+            whole, clear = Span(seen.film.start, seen.film.end), measure_clearness([x.span for x in lines.lines], seen)
+    for warning in lines.warnings:
+        log.warning(warning)
+    kept = list(range(len(lines)))
+    if words is not None and len(lines):
+        from models.sentences import load_sentences
+
+        if allowed is None:
+            allowed = hide_ending(lines, config.guards)
+        script = choose_quotes(lines, allowed, words, load_sentences("cpu"), film=whole, clear=clear)
+        kept = [line.number for line in script]
+    return {
+        "film": str(film_path),
+        "source": lines.source,
+        "language": lines.language,
+        "lines": [
+            {
+                "number": number,
+                "start": round(lines.lines[number].span.start, 3),
+                "end": round(lines.lines[number].span.end, 3),
+                "text": lines.lines[number].text,
+            }
+            for number in kept
+        ],
+    }
 
 
 def tell_shots(shots: Shots) -> dict[str, Any]:

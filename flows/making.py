@@ -41,6 +41,8 @@ def make_one(
     prefect: bool,
     say: Callable[[str], None],
     bar: Callable[[str, float], None],
+    subtitles: Path | None = None,
+    voice: Path | None = None,
 ) -> Outcome:
     """Make a trailer here. say: prints a line; bar: shows progress, by step and fraction. Raises TrailerError."""
     if choose_prefect(prefect):
@@ -52,7 +54,7 @@ def make_one(
         prepare_prefect(os.environ)
         from flows.trailer import run_flow
 
-        return run_flow(film, config, music=music, out=out, say=say, bar=bar)
+        return run_flow(film, config, music=music, out=out, say=say, bar=bar, subtitles=subtitles, voice=voice)
 
     from flows.spreading import choose_spread
     from pipeline.runner import LocalRunner
@@ -61,7 +63,7 @@ def make_one(
 
     site, runner = Site(), LocalRunner(say, bar)
     runner.spread = choose_spread(site, prefect=False)
-    return make_trailer(film, config, site, runner, music=music, out=out)
+    return make_trailer(film, config, site, runner, music=music, out=out, subtitles=subtitles, voice=voice)
 
 
 def require_server() -> None:

@@ -53,7 +53,12 @@ ONE_AT_A_TIME = cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner[Any](m
 
 @flow(name="make-trailer", flow_run_name=_name_run, task_runner=ONE_AT_A_TIME)
 def make_trailer(
-    film: Path, config: TrailerConfig = DEFAULTS, music: Path | None = None, out: Path | None = None
+    film: Path,
+    config: TrailerConfig = DEFAULTS,
+    music: Path | None = None,
+    out: Path | None = None,
+    subtitles: Path | None = None,
+    voice: Path | None = None,
 ) -> Any:
     """Make a trailer from one film.
 
@@ -62,6 +67,8 @@ def make_trailer(
         config: What trailer to make.
         music: Track to cut to; none: the bundled one that fits the film.
         out: Where to write the trailer, ending in .mp4; none: FILM-trailer.mp4 in the folder of the process.
+        subtitles: File with the film's lines; none: one beside the film, or in it.
+        voice: JSON file that names recordings to be heard instead of the film's own voices.
     """
     caller = CALLER.get()
     title = config.title or title_from_name(film.stem)
@@ -70,7 +77,7 @@ def make_trailer(
     try:
         with _warnings_shown():
             runner = PrefectRunner(title, say=say, bar=bar, spread=choose_spread(site, prefect=True))
-            outcome = run_sequence(film, config, site, runner, music=music, out=out)
+            outcome = run_sequence(film, config, site, runner, music=music, out=out, subtitles=subtitles, voice=voice)
     except TrailerError as error:
         if caller is not None:
             caller.error = error
@@ -102,6 +109,8 @@ def run_flow(
     out: Path | None,
     say: Callable[[str], None],
     bar: Callable[[str, float], None],
+    subtitles: Path | None = None,
+    voice: Path | None = None,
 ) -> Outcome:
     """Run the flow here, for a command. Raises what the work raised: TrailerError, or a bug's own exception."""
     caller = Caller(say, bar)
@@ -109,7 +118,7 @@ def run_flow(
     try:
         # the heartbeat's thread would be waited for at the end, up to a second
         with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-            state = cast(State[Any], make_trailer(film, config, music, out, return_state=True))
+            state = cast(State[Any], make_trailer(film, config, music, out, subtitles, voice, return_state=True))
     except REPORTING_FAULTS as error:
         if caller.outcome is not None:
             log.warning("trailer made, could not report to Prefect (%s)", first_line(error))

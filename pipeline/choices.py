@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.settings import ASSETS, ShotDetector, Site, TrailerConfig
+from pipeline.errors import MissingDependencyError
+from pipeline.settings import (
+    ASSETS,
+    Chooser,
+    LineSettings,
+    ShotDetector,
+    Site,
+    TrailerConfig,
+    VoiceDetector,
+)
 
 BUNDLED_CHECKPOINT = ASSETS / "ssmp" / "descriptor-small.safetensors"
 NON_COMMERCIAL = "non-commercial"  # as an encoder's licence says it
@@ -33,6 +44,29 @@ def find_checkpoint(config: TrailerConfig) -> Path:
     return BUNDLED_CHECKPOINT if config.selection.checkpoint == "bundled" else Path(config.selection.checkpoint)
 
 
+def name_detector(settings: LineSettings) -> str:
+    """What finds where a word ends, with its version. Raises MissingDependencyError where the one named is absent."""
+    try:
+        version = importlib.metadata.version("silero-vad")
+    except importlib.metadata.PackageNotFoundError:
+        if settings.voice_detector is VoiceDetector.silero:
+            raise MissingDependencyError(
+                "the voice detector silero is not installed: pip install 'trailer-pipeline[vad]', "
+                "or --set lines.voice_detector=energy"
+            ) from None
+        version = ""
+    return "energy" if settings.voice_detector is VoiceDetector.energy or not version else f"silero@{version}"
+
+
+def name_speech_model(settings: LineSettings, site: Site) -> str:
+    """The model that listens to a film without subtitles, for keys; "" for none."""
+    if not settings.speech_model:
+        return ""
+    from pipeline.speech import find_model
+
+    return str(find_model(settings.speech_model, site.weights_dir) or settings.speech_model)
+
+
 def check_request(config: TrailerConfig, site: Site, *, encoder: bool = True, selection: bool = True) -> None:
     """Refuse, before any long work, what is absent here or does not fit together. No network is loaded.
 
@@ -53,6 +87,19 @@ def check_request(config: TrailerConfig, site: Site, *, encoder: bool = True, se
         check_fit(find_checkpoint(config), identify_encoder(config.features).name)
     if encoder:
         load_encoder(config.features, site)  # networks are read when they are first needed
+    if selection and config.narration.enabled:
+        from pipeline.captions import check_captioner
+
+        check_captioner(config, site)
+        name_detector(config.lines)
+        if config.lines.speech_model and importlib.util.find_spec("faster_whisper") is None:
+            raise MissingDependencyError(
+                "listening to a film needs faster-whisper: pip install 'trailer-pipeline[asr]'"
+            )
+        if config.narration.chooser is Chooser.llm:
+            from pipeline.screenwriter import open_chat
+
+            open_chat(config.llm)
 
 
 def name_models(config: TrailerConfig, site: Site) -> dict[str, str]:

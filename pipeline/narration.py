@@ -19,6 +19,7 @@ from pipeline.records import F32, F64, I64, Captions, Narration, Placement, Scri
 from pipeline.settings import NarrationSettings, Score
 
 SAME_LENGTH = 1e-9  # s; sums of decimal lengths differ by rounding alone
+OPENING_SECONDS, OPENING_COST = 1.0, 0.3  # a trailer that speaks before anything was seen has lost its viewer's ear
 LEAD = Fraction(3, 20)  # s from a slot's start, where the music hits, to the line that begins in it
 
 
@@ -158,9 +159,9 @@ def _score_slots(similarity: F32, lengths: F64, energy: F64, settings: Narration
     share = lengths.sum() / max(1, n_lines)
     own = (np.arange(n_lines) + 0.5) * share
     away = np.minimum(np.abs(middles[None, :] - own[:, None]) / share, 2.0)
-    return np.asarray(
-        similarity - settings.spread_weight * away**2 - settings.quiet_weight * energy[None, :], np.float64
-    )
+    opening = np.cumsum(lengths) - lengths < OPENING_SECONDS
+    cost = settings.spread_weight * away**2 + (settings.quiet_weight * energy + OPENING_COST * opening)[None, :]
+    return np.asarray(similarity - cost, np.float64)
 
 
 def _choose_fitting(lines: Sequence[ScriptLine], needed: Sequence[float], room: F64) -> tuple[list[int], list[int]]:

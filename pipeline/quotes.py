@@ -68,7 +68,8 @@ CLOSED = re.compile(r"[.!?…。！？]['\"”’»)]*$")
 FEWEST_WORDS, MOST_WORDS = 2, 22
 IDEAL_WORDS = (4, 11)
 SAME_WORDS = 0.85  # cosine; the same thing said twice
-LEAST_WORTH = 0.15
+LEAST_WORTH = 0.3  # silence says more than a line below this
+LEAST_SHARE = 0.5  # of the best line's worth; where all are poor, the better half is still told
 CROWDED = 0.04  # of the film's length
 
 
@@ -95,12 +96,27 @@ def find_allowed(lines: Lines, shots: Shots, guards: GuardSettings) -> tuple[int
     )
 
 
+def hide_ending(lines: Lines, guards: GuardSettings) -> tuple[int, ...]:
+    """As find_allowed, where the film itself is not at hand: its story ends with the last line."""
+    spans = [line.span for line in lines.lines]
+    begin, end = min(span.start for span in spans), max(span.end for span in spans)
+    secret = end - guards.ending * (end - begin)
+    return tuple(number for number, span in enumerate(spans) if span.end <= secret)
+
+
 def choose_quotes(
-    lines: Lines, allowed: Sequence[int], words: int, encoder: SentenceEncoder, *, film: Span, clear: F64
+    lines: Lines,
+    allowed: Sequence[int],
+    words: int,
+    encoder: SentenceEncoder,
+    *,
+    film: Span | None = None,
+    clear: F64 | None = None,
 ) -> tuple[ScriptLine, ...]:
     """At most `words` words of the allowed lines, in the film's order. Empty where no line is worth saying.
 
-    film: the whole of it, on the clock of the lines. clear (n,): of every line, see measure_clearness.
+    film: the whole of it, on the clock of the lines; none: from the first line to the last. clear (n,): of every line, see
+    measure_clearness; none: not known.
     """
     told = [number for number in allowed if FEWEST_WORDS <= count_words(lines.lines[number].text) <= MOST_WORDS]
     if not told or words <= 0:
@@ -114,7 +130,9 @@ def choose_quotes(
     near = np.sort(vectors @ kinds.T, axis=1)[:, -3:].mean(axis=1)
     middle = vectors.mean(axis=0)
     central = vectors @ (middle / max(float(np.linalg.norm(middle)), 1e-9))
-    worth = quality + 1.2 * near + 0.4 * central + 0.25 * clear[told]
+    film = film or Span(lines.lines[0].span.start, max(line.span.end for line in lines.lines))
+    heard = np.full(len(told), 0.5) if clear is None else clear[told]
+    worth = quality + 1.2 * near + 0.4 * central + 0.25 * heard
     places = np.array([(lines.lines[n].span.start - film.start) / max(film.duration, 1e-9) for n in told])
     chosen = _choose_varied(worth, vectors, places, [count_words(t) for t in texts], words)
     return tuple(
@@ -136,7 +154,7 @@ def _choose_varied(worth: F64, vectors: F32, places: F64, lengths: Sequence[int]
         if not affordable.any():
             return chosen
         best = int(np.argmax(np.where(affordable, value, -np.inf)))
-        if value[best] < LEAST_WORTH:
+        if value[best] < min(LEAST_WORTH, LEAST_SHARE * max(chosen.values(), default=0.0)):
             return chosen
         chosen[best] = float(value[best])
         open_[best] = False

@@ -96,6 +96,7 @@ def draw_report(
 <video controls preload="metadata" src="{html.escape(quote(video))}"></video>
 {warnings}
 <h2>Shots in order</h2><ol class="sheet">{_sheet_items(edit, thumbnails)}</ol>
+<h2>Lines in order</h2>{_lines(edit)}
 <h2>Where they come from</h2>{_coverage(edit, excluded or {})}
 <h2>Left out</h2>{_left_out(edit, excluded)}
 <h2>Quality</h2><table><tr><th>check</th><th>measured</th><th>limit</th><th></th></tr>{_quality_rows(quality)}</table>
@@ -122,6 +123,22 @@ def _sheet_items(edit: EditList, thumbnails: Sequence[U8]) -> str:
             f'<div class="bar" title="confidence">{bar}</div><p>{text}</p></li>'
         )
     return "".join(items)
+
+
+def _lines(edit: EditList) -> str:
+    source = html.escape(str(edit.models.get("lines", "")))
+    if not edit.narration:
+        return f"<p>None.{f' Lines of the film: {source}.' if source else ''}</p>"
+    rows = []
+    for placed in edit.narration:
+        at, end = (float(placed.start_frame / edit.output.frame_rate) + s for s in (0.0, placed.span.duration))
+        heard = clock(placed.span.start) if placed.voice is None else placed.voice.name
+        rows.append(
+            f"<tr><td>{clock(at)} – {clock(end)}</td><td>{placed.slot + 1}</td><td>{html.escape(placed.text)}</td>"
+            f"<td>{html.escape(heard)}</td><td>{placed.similarity:.2f}</td></tr>"
+        )
+    head = "<tr><th>heard</th><th>from slot</th><th>line</th><th>in the film</th><th>goes with the shot</th></tr>"
+    return f"<table>{head}{''.join(rows)}</table><p>Lines of the film: {source}.</p>"
 
 
 def _coverage(edit: EditList, excluded: Mapping[str, str]) -> str:
@@ -167,6 +184,9 @@ def _made_with(edit: EditList) -> str:
         "music": f"{edit.music.path} ({edit.music.fingerprint[:12]})",
         "encoder": ", ".join(str(models[key])[:64] for key in ENCODER_KEYS if models.get(key)),
         "shot detector": str(models.get("detector", "")),
+        "lines": str(models.get("lines", "")),
+        "lines chosen by": str(models.get("chooser", "")),
+        "captions": str(models.get("captioner", "")),
         "selector": " ".join(str(v)[:24] for v in dict(edit.models.get("selector", {})).values()),
         "version": edit.version,
     }

@@ -2,7 +2,8 @@
 
 A step takes small things (records, artifacts of earlier steps, settings) and hands back `Made`: where its own artifact
 lies, and whether it was there already. Its key is made of the keys of what it reads, the settings that it reads, and its
-VERSION: raise that when the stage's result changes for the same inputs.
+VERSION: raise that when the stage's result changes for the same inputs. The trailer's voice has its steps in
+narration_steps.py.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pipeline.choices import choose_network, find_checkpoint, name_models, warn_
 from pipeline.edit import Slots, choose_frame_rate, choose_size, lay_out, make_cards, plan_slots, usable_seconds
 from pipeline.editfile import edit_to_json
 from pipeline.features import encode_shots
+from pipeline.languages import same_language
 from pipeline.media import find_ffmpeg
 from pipeline.music import choose_offset, segment_music
 from pipeline.quality import Measured, check_trailer
@@ -30,8 +32,11 @@ from pipeline.records import (
     Features,
     Film,
     FilmReference,
+    Lines,
     Music,
+    Narration,
     Output,
+    Script,
     Segments,
     Selection,
     Shots,
@@ -52,7 +57,7 @@ VERSION: Mapping[str, int] = {
     "features": 2,
     "music": 2,
     "selection": 2,
-    "edit": 3,
+    "edit": 4,
     "render": RENDER_VERSION,
     "quality": 1,
 }
@@ -225,17 +230,24 @@ def make_edit(
     shots: Artifact[Shots],
     segments: Artifact[Segments],
     selection: Artifact[Selection],
+    lines: Artifact[Lines] | None,
+    script: Artifact[Script] | None,
+    narration: Artifact[Narration] | None,
     config: TrailerConfig,
     site: Site,
     title: str,
     *,
     progress: Progress,
 ) -> Made[EditList]:
-    """The whole plan. film and track: as they lie now; the artifacts may have been made when they lay elsewhere."""
+    """The whole plan. film and track: as they lie now; the artifacts may have been made when they lay elsewhere.
+
+    lines, script, narration: none where the trailer does not speak.
+    """
     del progress
     models = name_models(config, site)
     inputs = {
         "selection": selection.key,
+        "voice": [made.key for made in (lines, script, narration) if made is not None],
         "models": models,
         "film": str(film.path),
         "track": str(track.path),
@@ -248,9 +260,21 @@ def make_edit(
         seen, cut, grid, chosen = analysis.load(), shots.load(), segments.load(), selection.load()
         slots = slots_of(seen, cut, grid, config)[0]
         width, height = choose_size(seen.film, config.video)
-        warnings = [*seen.warnings, *chosen.warnings]
-        if choose_sound(film.audio) is None:
+        told = lines.load() if lines else Lines(film.fingerprint, ())
+        said = narration.load() if narration else Narration(())
+        warnings = [*seen.warnings, *chosen.warnings, *told.warnings]
+        voice = {"lines": told.source or "none found"} if lines else {}
+        if script is not None:
+            voice["chooser"] = script.load().chooser
+            voice["captioner"] = str(config.narration.captioner)
+            warnings += [*script.load().warnings, *said.warnings]
+        heard = choose_sound(film.audio, config.sound.language)
+        if heard is None:
             warnings.append("the film has no sound: the trailer has music only")
+        elif config.sound.language and not same_language(heard.language, config.sound.language):
+            warnings.append(
+                f"the film has no sound in {config.sound.language}: track {heard.index} ({heard.language}) is heard"
+            )
         if film.transfer in HDR_TRANSFERS:
             warnings.append("the film is HDR: its colours are not tone-mapped yet and will look flat")
         if film.interlaced:
@@ -271,9 +295,9 @@ def make_edit(
                 start=seen.film.start,
             ),
             output=Output(width, height, rate, slots.frames, config.sound.loudness_lufs),
-            cuts=lay_out(slots, chosen, cut, seen.times, config.edit),
+            cuts=lay_out(slots, chosen, cut, seen.times, config.edit, placements=said.placements, lines=told.lines),
             cards=make_cards(slots, title),
-            narration=(),
+            narration=said.placements,
             music=Music(
                 path=track.path,
                 fingerprint=track.fingerprint,
@@ -281,7 +305,7 @@ def make_edit(
                 segments=tuple(round(float(edge / rate), 6) for edge in slots.edges[:-1]),
                 beats=tuple(round(float(beat), 6) for beat in grid.beats if beat < float(slots.frames / rate)),
             ),
-            models={**models, "selector": chosen.model},
+            models={**models, **voice, "selector": chosen.model},
             config=config.model_dump(mode="json"),
             shots=cut.spans,
             warnings=tuple(warnings),

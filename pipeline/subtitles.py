@@ -310,3 +310,14 @@ def _fit_lines(lines: Sequence[Line], film: Film) -> tuple[tuple[Line, ...], str
         if line.span.start < film.end and line.span.end > film.start
     )
     return kept, f"runs on past the film: {figures}; they are left out" if late else ""
+
+
+def read_alone(path: Path) -> Lines:
+    """The lines of a subtitle file whose film is not at hand, on the file's own clock.
+
+    Frames of a MicroDVD file count as 24 a second unless it says otherwise. Raises InputError as read_source does.
+    """
+    check_readable(path, "subtitle file")
+    language = _read_name(path.stem.split(".")[1:]).language
+    cues = read_cue_file(path, language=language, frame_rate=Fraction(24))
+    return Lines(fingerprint_file(path), make_lines(cues), f"subtitle file {path.name}", language)

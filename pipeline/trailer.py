@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline import narration_steps as speaking
 from pipeline import steps
 from pipeline.choices import check_request
 from pipeline.editfile import edit_to_json, read_edit
@@ -18,10 +19,12 @@ from pipeline.errors import InputError
 from pipeline.media import probe_film, probe_track
 from pipeline.music import choose_bed
 from pipeline.quality import Measured
-from pipeline.records import EditList, QualityReport
+from pipeline.records import EditList, Film, QualityReport
 from pipeline.report import clock, draw_report, draw_sheet
 from pipeline.runner import Runner, StepTime
 from pipeline.settings import Site, TrailerConfig
+from pipeline.subtitles import find_sources, read_source
+from pipeline.voicefile import fingerprint_voice
 from pipeline.workdir import WorkDir, deliver_file, deliver_text
 
 log = logging.getLogger("trailer")
@@ -57,17 +60,23 @@ def make_trailer(
     *,
     music: Path | None = None,
     out: Path | None = None,
+    subtitles: Path | None = None,
+    voice: Path | None = None,
 ) -> Outcome:
     """Film in, trailer out: `out` (default: <film>-trailer.mp4 here) with its .edit.json, .report.html and .qc.json.
 
-    music: track; none: the bundled bed that fits the film. Nothing appears at a final name before it is whole; what the
-    gate refuses lies beside it as X.rejected.*. Raises TrailerError for what a user can mend.
+    music: track; none: the bundled bed that fits the film. subtitles: file with the film's lines; none: one beside the film,
+    or in it. voice: file of recordings that are heard instead of the film's own voices (voicefile.read_voice). Nothing
+    appears at a final name before it is whole; what the gate refuses lies beside it as X.rejected.*. Raises TrailerError
+    for what a user can mend.
     """
     film = probe_film(film_path)
     out = check_out(out or Path(f"{film_path.stem}-trailer.mp4"), film_path, music)
     track = probe_track(music) if music is not None else None
     steps.ffmpeg_at(site)
     check_request(config, site)
+    if config.narration.enabled:
+        check_voice(film, config, subtitles, voice)
     work = WorkDir(site.work_dir, film.fingerprint)
     title = config.title or title_from_name(film_path.stem)
 
@@ -79,14 +88,62 @@ def make_trailer(
         track = probe_track(choose_bed(luma=luma, motion=motion))
     segments = runner.step("music", steps.segment, work, track, config)
     selection = runner.step("selection", steps.select, work, analysis, shots, features, segments, config, site)
-    # the narration is placed here: it needs the chosen shots, and the edit list needs it
+    lines = script = narration = None
+    if config.narration.enabled:
+        lines = runner.step("lines", speaking.find_lines, work, film, config, site, subtitles)
+        if len(lines.load()) or voice is not None:
+            script = runner.step(
+                "script",
+                speaking.write_script,
+                work,
+                film,
+                lines,
+                analysis,
+                shots,
+                segments,
+                config,
+                title,
+                voice,
+            )
+            captions = runner.step(
+                "captions",
+                speaking.caption,
+                work,
+                analysis,
+                shots,
+                features,
+                lines,
+                script,
+                selection,
+                config,
+                site,
+            )
+            narration = runner.step(
+                "narration", speaking.narrate, work, analysis, shots, segments, script, captions, config
+            )
     edit = runner.step(
-        "edit", steps.make_edit, work, film, track, analysis, shots, segments, selection, config, site, title
+        "edit",
+        steps.make_edit,
+        work,
+        film,
+        track,
+        analysis,
+        shots,
+        segments,
+        selection,
+        lines,
+        script,
+        narration,
+        config,
+        site,
+        title,
     )
     plan = edit.load()
     for warning in plan.warnings:
         log.warning(warning)
     runner.show_table("shots", shot_table(plan), "Shots in order")
+    if plan.narration:
+        runner.show_table("lines", line_table(plan), "Lines in order")
     rendered = runner.step("render", steps.render, work, edit, site)
     measured = runner.step("quality", steps.check, work, edit, rendered, site).load()
 
@@ -137,6 +194,15 @@ def hand_over(
     )
 
 
+def check_voice(film: Film, config: TrailerConfig, subtitles: Path | None, voice: Path | None) -> None:
+    """Refuse, before any long work, what the user named and cannot be used. Raises InputError."""
+    if subtitles is not None:
+        for source in find_sources(film, config.lines, subtitles):
+            read_source(source)
+    if voice is not None:
+        fingerprint_voice(voice)
+
+
 def check_out(out: Path, film: Path, music: Path | None) -> Path:
     """The absolute path to write to. Raises InputError where writing there would lose something or cannot work."""
     if out.suffix.lower() != ".mp4":
@@ -181,6 +247,22 @@ def shot_table(edit: EditList) -> list[dict[str, Any]]:
             "confidence": round(cut.confidence, 2),
         }
         for cut in edit.cuts
+    ]
+
+
+def line_table(edit: EditList) -> list[dict[str, Any]]:
+    """One row a line, for a table."""
+    return [
+        {
+            "at": clock(float(placed.start_frame / edit.output.frame_rate)),
+            "seconds": round(placed.span.duration, 2),
+            "slot": placed.slot + 1,
+            "line": placed.line,
+            "text": placed.text,
+            "from": clock(placed.span.start) if placed.voice is None else placed.voice.name,
+            "similarity": round(placed.similarity, 2),
+        }
+        for placed in edit.narration
     ]
 
 

@@ -6,16 +6,16 @@ alone whatever stands out of the background counts.
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
 
+from pipeline.choices import name_detector
 from pipeline.errors import MissingDependencyError
 from pipeline.records import F32, F64, Bool, Film, Span
-from pipeline.settings import LineSettings, VoiceDetector
+from pipeline.settings import LineSettings
 from pipeline.sound import read_sound
 
 SAMPLE_RATE = 16000  # Hz that lines are listened to at
@@ -49,17 +49,7 @@ Detector = Callable[[F32], Bool]
 
 def choose_detector(settings: LineSettings) -> Detector:
     """The detector that the settings ask for. Raises MissingDependencyError where one named is not installed."""
-    installed = importlib.util.find_spec("silero_vad") is not None
-    match settings.voice_detector:
-        case VoiceDetector.energy:
-            return detect_energy
-        case VoiceDetector.silero if not installed:
-            raise MissingDependencyError(
-                "the voice detector silero is not installed: pip install 'trailer-pipeline[vad]', "
-                "or --set lines.voice_detector=energy"
-            )
-        case _:
-            return load_silero() if installed else detect_energy
+    return load_silero() if name_detector(settings).startswith("silero") else detect_energy
 
 
 def refine_spans(

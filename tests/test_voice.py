@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 import json
 from pathlib import Path
 
@@ -104,7 +104,11 @@ def test_a_span_without_room_stays() -> None:
 
 def test_a_detector_asked_for_by_name_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_detector(LineSettings(voice_detector=VoiceDetector.energy)) is detect_energy
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+
+    def absent(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", absent)
     assert choose_detector(LineSettings()) is detect_energy
     with pytest.raises(MissingDependencyError, match=r"pip install 'trailer-pipeline\[vad\]'"):
         choose_detector(LineSettings(voice_detector=VoiceDetector.silero))

@@ -1,0 +1,252 @@
+"""The steps of the trailer's voice: read the film's lines, choose some, describe the shots, place the lines.
+
+They belong to steps.py: a stage and its artifact each.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.captions import caption_slots
+from pipeline.choices import name_detector, name_speech_model
+from pipeline.cues import Cue
+from pipeline.errors import ChatError
+from pipeline.narration import place_lines
+from pipeline.quotes import choose_quotes, find_allowed, measure_clearness
+from pipeline.records import (
+    Analysis,
+    Captions,
+    Features,
+    Film,
+    Lines,
+    Narration,
+    Script,
+    Segments,
+    Selection,
+    Shots,
+    Span,
+)
+from pipeline.screenwriter import choose_with_model, describe_request, open_chat
+from pipeline.settings import Captioner, Chooser, Site, TrailerConfig
+from pipeline.sound import choose_sound
+from pipeline.steps import Progress, slots_of
+from pipeline.subtitles import find_sources, read_lines
+from pipeline.voice import refine_spans
+from pipeline.voicefile import fingerprint_voice, read_voice
+from pipeline.workdir import Artifact, Made, WorkDir
+
+log = logging.getLogger("trailer")
+
+LINES_VERSION, SCRIPT_VERSION, CAPTIONS_VERSION, NARRATION_VERSION = 1, 1, 1, 1
+
+
+def find_lines(
+    work: WorkDir, film: Film, config: TrailerConfig, site: Site, subtitles: Path | None, *, progress: Progress
+) -> Made[Lines]:
+    """What is said in the film: from its subtitles, else from its sound. subtitles: the file to read; none: look for one."""
+    settings = config.lines
+    sources = find_sources(film, settings, subtitles)
+    model = settings.speech_model
+
+    def recognise(film: Film) -> tuple[Cue, ...]:
+        from pipeline.speech import recognise_speech
+
+        return recognise_speech(
+            film, model, settings.language, device=site.device, weights_dir=site.weights_dir, progress=progress
+        )
+
+    inputs = {
+        "film": film.fingerprint,
+        "sources": [[source.title, source.language, source.fingerprint] for source in sources],
+        "language": settings.language,
+        "speech": name_speech_model(settings, site),
+    }
+    return work.reuse_or_make(
+        "lines",
+        LINES_VERSION,
+        inputs,
+        Lines,
+        lambda: read_lines(film, settings, sources, recognise=recognise if model else None),
+    )
+
+
+def write_script(
+    work: WorkDir,
+    film: Film,
+    lines: Artifact[Lines],
+    analysis: Artifact[Analysis],
+    shots: Artifact[Shots],
+    segments: Artifact[Segments],
+    config: TrailerConfig,
+    title: str,
+    voice: Path | None,
+    *,
+    progress: Progress,
+) -> Made[Script]:
+    """The lines that the trailer says. voice: a file of recordings that are heard instead of the film's own voices."""
+    del progress
+    from models.sentences import load_sentences
+
+    inputs: dict[str, Any]
+    if voice is not None:
+        inputs = {"lines": lines.key, "voice": fingerprint_voice(voice), "folder": str(voice.parent.resolve())}
+        return work.reuse_or_make(
+            "script",
+            SCRIPT_VERSION,
+            inputs,
+            Script,
+            lambda: Script(read_voice(voice, lines.load()), f"voice file {voice.name}"),
+        )
+    told, seen, cut = lines.load(), analysis.load(), shots.load()
+    allowed = find_allowed(told, cut, config.guards)
+    slots = slots_of(seen, cut, segments.load(), config)[0]
+    words = config.narration.words or round(
+        config.narration.words_per_second * float(slots.edges[-1] / slots.frame_rate)
+    )
+    heard = choose_sound(film.audio, config.sound.language)
+    inputs = {
+        "lines": lines.key,
+        "shots": shots.key,
+        "guards": config.guards.model_dump(),
+        "words": words,
+        "track": -1 if heard is None else heard.index,
+        "detector": name_detector(config.lines),
+    }
+
+    def finish(script: Script) -> Script:
+        """With the ends of its lines moved onto what is said."""
+        if heard is None or not script.lines:
+            return script
+        limits = [find_limits(told, line.number, seen.film) for line in script.lines]
+        spans = refine_spans(seen.film, [line.span for line in script.lines], limits, config.lines, heard.index)
+        return replace(
+            script, lines=tuple(replace(line, span=span) for line, span in zip(script.lines, spans, strict=True))
+        )
+
+    if config.narration.chooser is Chooser.llm:
+        request = describe_request(told, title, words, allowed, config.llm)
+        try:
+            return work.reuse_or_make(
+                "script",
+                SCRIPT_VERSION,
+                {**inputs, "request": request},
+                Script,
+                lambda: finish(choose_with_model(told, title, words, allowed, config.llm, open_chat(config.llm))),
+            )
+        except ChatError as error:
+            warning = f"{error}; the lines were chosen without a language model"
+            inputs["without"] = warning
+    else:
+        warning = ""
+    encoder = load_sentences("cpu")
+
+    def choose() -> Script:
+        clear = measure_clearness([line.span for line in told.lines], seen)
+        whole = Span(seen.film.start, seen.film.end)
+        chosen = choose_quotes(told, allowed, words, encoder, film=whole, clear=clear)
+        warnings = [warning] if warning else []
+        if not chosen:
+            warnings.append(f"none of the film's {len(told)} lines is fit for the trailer: it has none")
+        return finish(Script(chosen, f"embedded ({encoder.name})", tuple(warnings)))
+
+    return work.reuse_or_make("script", SCRIPT_VERSION, {**inputs, "encoder": encoder.name}, Script, choose)
+
+
+def find_limits(lines: Lines, number: int, film: Film) -> Span:
+    """What the sound of a line may not leave: where the lines before and after it end and begin."""
+    span = lines.lines[number].span
+    before = max((line.span.end for line in lines.lines if line.span.end <= span.start), default=film.start)
+    after = min((line.span.start for line in lines.lines if line.span.start >= span.end), default=film.end)
+    return Span(before, after)
+
+
+def caption(
+    work: WorkDir,
+    analysis: Artifact[Analysis],
+    shots: Artifact[Shots],
+    features: Artifact[Features],
+    lines: Artifact[Lines],
+    script: Artifact[Script],
+    selection: Artifact[Selection],
+    config: TrailerConfig,
+    site: Site,
+    *,
+    progress: Progress,
+) -> Made[Captions]:
+    """What each slot's shot shows, and how well the lines of the script go with it."""
+    from models.captioners import load_captioner
+    from models.device import choose_device
+    from models.encoders import load_encoder
+    from models.sentences import load_sentences
+
+    captioner = config.narration.captioner
+    sentences = load_sentences("cpu")
+    network = encoder = None
+    weights = sentences.name
+    if captioner in (Captioner.smolvlm, Captioner.minicpm):
+        network = load_captioner(str(captioner), site.weights_dir, choose_device(site.device))
+        weights = network.weights
+    elif captioner is Captioner.picture:
+        encoder = load_encoder(config.features, site)
+        weights = encoder.weights
+    inputs = {
+        "shots": shots.key,
+        "features": features.key,
+        "lines": lines.key,
+        "script": script.key,
+        "selection": selection.key,
+        "captioner": str(captioner),
+        "sentences": sentences.name,
+        "weights": weights,
+    }
+
+    def make() -> Captions:
+        return caption_slots(
+            analysis.load(),
+            shots.load(),
+            features=features.load(),
+            lines=lines.load(),
+            script=script.load(),
+            chosen=selection.load().shots,
+            settings=config.narration,
+            sentences=sentences,
+            network=network,
+            encoder=encoder,
+            progress=progress,
+        )
+
+    return work.reuse_or_make("captions", CAPTIONS_VERSION, inputs, Captions, make)
+
+
+def narrate(
+    work: WorkDir,
+    analysis: Artifact[Analysis],
+    shots: Artifact[Shots],
+    segments: Artifact[Segments],
+    script: Artifact[Script],
+    captions: Artifact[Captions],
+    config: TrailerConfig,
+    *,
+    progress: Progress,
+) -> Made[Narration]:
+    """Where each line of the script starts."""
+    del progress
+    inputs = {
+        "segments": segments.key,
+        "shots": shots.key,
+        "guards": config.guards.model_dump(),
+        "edit": config.edit.model_dump(),
+        "script": script.key,
+        "captions": captions.key,
+        "narration": config.narration.model_dump(mode="json"),
+    }
+
+    def make() -> Narration:
+        grid = segments.load()
+        slots = slots_of(analysis.load(), shots.load(), grid, config)[0]
+        return place_lines(script.load(), captions.load(), slots, grid.peaks, config.narration)
+
+    return work.reuse_or_make("narration", NARRATION_VERSION, inputs, Narration, make)
