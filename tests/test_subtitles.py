@@ -387,6 +387,9 @@ def test_the_code_of_a_text_is_found(language: str, code: str, hint: bool) -> No
          "Dialogue: 0,0:00:05.00,0:00:06.00,OP - Romaji,,0,0,0,,A song.", [(1.0, 2.0, "A, with\ncommas.")]),
         ('<tt xmlns="http://www.w3.org/ns/ttml"><body><div><p begin="1s" end="2s">T<br/>T.</p></div></body></tt>',
          [(1.0, 2.0, "T\nT.")]),
+        ("[Events]\nDialogue: 0,0:0:1,00:00:2.5,D,,0,0,0,,Short times.", [(1.0, 2.5, "Short times.")]),
+        ('<?xml version="1.0" encoding="windows-1251"?><tt xmlns="http://www.w3.org/ns/ttml"><body><div>'
+         '<p begin="1s" end="2s">Да.</p></div></body></tt>', [(1.0, 2.0, "Да.")]),
         ("<SAMI><BODY><SYNC Start=1000><P>Sami.<SYNC Start=2000><P>&nbsp;</BODY></SAMI>",
          [(1.0, 1.835, "Sami.")]),  # pysubs2 gives it the time that it takes to read
     ],
