@@ -23,7 +23,7 @@ VOBSUB_HEAD = b"\x00\x00\x01\xba"  # an MPEG program stream's pack header
 
 _STAMP = r"(-?)(?:(\d{1,4}):)?(\d{1,2}):(\d{1,2})(?:[.,:](\d{1,3}))?"
 _TIMES = re.compile(rf"^[^\S\n]*{_STAMP}[^\S\n]*(?:-{{1,3}}>|,(?=\d{{1,4}}:\d))[^\S\n]*{_STAMP}(?![\d:])", re.MULTILINE)
-_ASS_TIME = r"[ \t]*(\d{1,2}:\d{1,2}:\d{1,2}(?:\.\d{1,3})?)[ \t]*"
+_ASS_TIME = r"[ \t]*(\d{1,2}):(\d{1,2}):(\d{1,2}(?:\.\d{1,3})?)[ \t]*"
 _DIALOGUE = re.compile(rf"^Dialogue:[^,\n]*,{_ASS_TIME},{_ASS_TIME},([^,\n]*),(?:[^,\n]*,){{5}}(.*)$", re.MULTILINE)
 _NOT_SPOKEN_STYLE = re.compile(r"(?:op|ed|opening|ending|songs?|lyrics?|karaoke|signs?|credits?)\b", re.IGNORECASE)
 _VTT_BLOCK = re.compile(r"(?:NOTE|STYLE|REGION)\b")
@@ -127,9 +127,9 @@ def mend_ends(found: list[tuple[float, float, str]]) -> Iterator[Cue]:
 def _parse_substation(text: str) -> Iterator[Cue]:
     """Advanced and old SubStation Alpha. pysubs2 gives a file up at one bad time or style: it is shown the good lines."""
     good = [
-        f"Dialogue: 0,{match[1]},{match[2]},Default,,0,0,0,,{match[4]}"
+        f"Dialogue: 0,{match[1]}:{match[2]:0>2}:{match[3]:0>2},{match[4]}:{match[5]:0>2}:{match[6]:0>2},,,0,0,0,,{match[8]}"
         for match in _DIALOGUE.finditer(text)
-        if not _NOT_SPOKEN_STYLE.match(match[3].strip())
+        if not _NOT_SPOKEN_STYLE.match(match[7].strip())
     ]
     return mend_ends(_load("\n".join(["[Events]", *good]), "ass"))
 
@@ -147,6 +147,7 @@ def _parse_with_pysubs2(text: str, path: Path, frame_rate: Fraction) -> Iterator
     from pysubs2.exceptions import FormatAutodetectionError, UnknownFPSError
     from pysubs2.formats import autodetect_format
 
+    text = re.sub(r"^\s*<\?xml[^>]*\?>", "", text)  # it names a code; the text is decoded already
     try:
         name = autodetect_format(text[:10000])
     except FormatAutodetectionError as error:
