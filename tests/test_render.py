@@ -10,10 +10,11 @@ import av
 import numpy as np
 import pytest
 
+from pipeline.cards import draw_title
 from pipeline.errors import MediaError
 from pipeline.media import find_ffmpeg, run_ffmpeg
 from pipeline.records import Film, Output
-from pipeline.render import clip_job, draw_title
+from pipeline.render import clip_job
 from pipeline.settings import VideoSettings
 from pipeline.writing import join_clips
 
