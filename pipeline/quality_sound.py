@@ -20,7 +20,7 @@ LEAST_SHARE = 0.25  # of the sound's power that the line must explain; of what i
 LEAST_OVER_DB = 6.0  # the mix aims at 10 over the music; the film's own sound, the limiter and AAC take their part
 AIM_MARGIN_DB = 4.0  # the same, for whoever aims lower than 10
 TAPS = 17  # of the filter that fits the line to the trailer: half a millisecond to each side
-FIT_SECONDS = 0.5  # s that are fitted at once: the limiter's gain moves within a line
+FIT_SECONDS = 0.1  # s that are fitted at once: the limiter lets go within 60 ms, so its gain moves within a line
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,8 @@ log = logging.getLogger("trailer")
 
 RENDER_VERSION = 3  # of the clips: raise it when a clip shows something else for the same edit list
 AUDIO_BITRATE = "256k"
-MASTER_TRIES = 4  # of loudness and peak; each listens to what the last one made
+MASTER_TRIES = 6  # of loudness and peak; each listens to what the last one made
+LEAST_PER_GAIN = 0.3  # LU a dB of gain; a limiter that lets less through has nothing left to give
 LOUDNESS_WITHIN = 0.3  # LU; half of what the contract allows
 PEAK_HEADROOM = 0.5  # dB under the limit at first: AAC adds a little
 SILENT_LUFS = -65.0  # a mix below this has nothing to bring to a level
@@ -276,6 +277,7 @@ def _assemble(
         if measured[0] < SILENT_LUFS:
             log.warning("the trailer is silent (%.1f LUFS): neither the music nor the film has sound", measured[0])
             gain = 0.0
+        tries: list[tuple[float, float]] = []  # gain, and the loudness that came of it
         for _ in range(MASTER_TRIES):
             run_ffmpeg(program, master_job(joined, wave, partial, gain, ceiling, edit, subtitles), timeout=patience)
             loudness, peak = measure_loudness(program, ["-i", str(partial)], patience)
@@ -283,14 +285,25 @@ def _assemble(
                 abs(loudness - edit.output.loudness_lufs) <= LOUDNESS_WITHIN and peak <= sound.true_peak_dbtp
             ):
                 break
-            gain += edit.output.loudness_lufs - loudness
+            tries.append((gain, loudness))
+            gain += (edit.output.loudness_lufs - loudness) / _loudness_per_gain(tries)
             ceiling -= max(0.0, peak - sound.true_peak_dbtp) + (0.1 if peak > sound.true_peak_dbtp else 0.0)
+        else:
+            log.warning("the trailer has %.1f LUFS and %.1f dBTP after %d tries", loudness, peak, MASTER_TRIES)
         if subtitles is not None:
             switch_off_subtitles(partial)
         finish_file(partial, out)
     finally:
         for path in (wave, joined, partial, written):
             path.unlink(missing_ok=True)
+
+
+def _loudness_per_gain(tries: Sequence[tuple[float, float]]) -> float:
+    """How many LU a dB of gain gave from the last try but one to the last: the harder the limiter works, the less."""
+    if len(tries) < 2 or abs(tries[-1][0] - tries[-2][0]) < 0.05:
+        return 1.0
+    (gain, loudness), (last_gain, last_loudness) = tries[-2:]
+    return min(1.0, max(LEAST_PER_GAIN, (last_loudness - loudness) / (last_gain - gain)))
 
 
 def make_mix(edit: EditList, film: Film, sound: SoundSettings) -> F32:

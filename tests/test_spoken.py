@@ -167,7 +167,7 @@ def test_lines_that_are_missing_or_under_loud_music_are_caught(plan: Plan) -> No
     assert failed(path, plan.edit, plan.site) == {"line_over_music_db"}
 
 
-@pytest.mark.parametrize("target", [-14.0, -23.0, -24.0])
+@pytest.mark.parametrize("target", [-10.0, -14.0, -23.0, -24.0])
 def test_loud_lines_keep_loudness_and_peak(plan: Plan, target: float) -> None:
     edit = plan.with_settings(f"sound.loudness_lufs={target}", "sound.line_over_music_db=20")
     path = plan.render(edit, "l.mp4")
