@@ -10,12 +10,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from pipeline.cards import SUBTITLE_ZONE
 from pipeline.decode import TrailerStreams, read_pictures, watch_trailer
 from pipeline.errors import InputError
 from pipeline.media import find_ffmpeg
+from pipeline.quality_sound import check_lines
 from pipeline.records import F32, U8, Check, Cut, EditList, Film, QualityReport
 from pipeline.render import find_film, measure_loudness
-from pipeline.settings import Site, parse_config
+from pipeline.settings import Site, Subtitles, parse_config
 from pipeline.sound import read_track
 
 THUMBNAIL_WIDTH = 320
@@ -57,7 +59,7 @@ def check_trailer(
     config = parse_config(edit.config if edit is not None else {})
     if edit is not None:
         checks += _check_plan(seen, edit)
-        checks.append(_check_foreign(seen, edit))
+        checks.append(_check_foreign(seen, edit, burned=config.narration.subtitles is Subtitles.burned))
     rate = edit.output.frame_rate if edit is not None else seen.streams.frame_rate
     cards = [(c.start_frame, c.start_frame + c.frames) for c in edit.cards] if edit is not None else []
     checks += _check_pictures(seen, rate, cards)
@@ -75,6 +77,8 @@ def check_trailer(
         checks.append(
             Check("longest_silence_seconds", silence <= LONGEST_SILENCE, round(silence, 2), f"<= {LONGEST_SILENCE}")
         )
+        if edit is not None and edit.narration:
+            checks += check_lines(path, edit, config.sound)
     return Measured(QualityReport(tuple(checks)), tuple(seen.thumbnails[m] for m in middles if m in seen.thumbnails))
 
 
@@ -175,8 +179,12 @@ def _check_plan(seen: _Seen, edit: EditList) -> list[Check]:
     ]
 
 
-def _check_foreign(seen: _Seen, edit: EditList) -> Check:
-    """Compare the first and last frame of every cut with the film's picture there: a neighbour's frame stands out."""
+def _check_foreign(seen: _Seen, edit: EditList, *, burned: bool) -> Check:
+    """Compare the first and last frame of every cut with the film's picture there: a neighbour's frame stands out.
+
+    burned: what is said stands in the picture, and its zone is not compared.
+    """
+    rows = slice(0, int(SUBTITLE_ZONE * GRAY_SIZE[1]) - 1 if burned else GRAY_SIZE[1])
     try:
         film = find_film(edit)
     except InputError as error:
@@ -186,7 +194,7 @@ def _check_foreign(seen: _Seen, edit: EditList) -> Check:
         frames = [cut.start_frame, cut.start_frame + cut.frames - 1]
         for frame, expected in zip(frames, _film_pictures(film, cut, edit.output.frame_rate), strict=True):
             if frame in seen.kept:
-                worst = max(worst, float(np.mean(np.abs(seen.kept[frame].astype(np.int16) - expected))))
+                worst = max(worst, float(np.mean(np.abs(seen.kept[frame].astype(np.int16) - expected)[rows])))
     return Check("picture_difference", worst <= FOREIGN_DIFFERENCE, round(worst, 2), f"<= {FOREIGN_DIFFERENCE}")
 
 

@@ -11,10 +11,11 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 import ffmpeg
@@ -22,26 +23,27 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
+from pipeline.cards import Subtitle, draw_card, draw_subtitle, subtitles_over, write_srt
 from pipeline.decode import read_pictures
 from pipeline.errors import InputError, MediaError
+from pipeline.loudness import RATE
 from pipeline.media import check_readable, find_ffmpeg, fingerprint_file, probe_film, run_ffmpeg
-from pipeline.mix import RATE, mix_sound
-from pipeline.records import F32, U8, Card, Cut, EditList, Film, Output, Trailer
-from pipeline.settings import ASSETS, Site, SoundSettings, VideoSettings, parse_config
-from pipeline.sound import choose_sound, read_sound, read_track
+from pipeline.mix import mix_sound
+from pipeline.records import F32, Card, Cut, EditList, Film, Output, Trailer
+from pipeline.settings import Site, SoundSettings, Subtitles, TrailerConfig, VideoSettings, parse_config
+from pipeline.sound import choose_sound, read_lines, read_sound, read_track
 from pipeline.workdir import finish_file, partial_path
-from pipeline.writing import join_clips
+from pipeline.writing import join_clips, switch_off_subtitles
 
 log = logging.getLogger("trailer")
 
-CARD_LEAST, CARD_MOST = 720, 8192  # px, shortest and longest side at which lettering is drawn
-RENDER_VERSION = 2  # of the clips: raise it when a clip shows something else for the same edit list
+RENDER_VERSION = 3  # of the clips: raise it when a clip shows something else for the same edit list
 AUDIO_BITRATE = "256k"
-MASTER_TRIES = 4  # of loudness and peak; each listens to what the last one made
+MASTER_TRIES = 6  # of loudness and peak; each listens to what the last one made
+LEAST_PER_GAIN = 0.3  # LU a dB of gain; a limiter that lets less through has nothing left to give
 LOUDNESS_WITHIN = 0.3  # LU; half of what the contract allows
 PEAK_HEADROOM = 0.5  # dB under the limit at first: AAC adds a little
 SILENT_LUFS = -65.0  # a mix below this has nothing to bring to a level
-FONT = ASSETS / "fonts" / "DejaVuSansCondensed-Bold.ttf"
 # seconds a job may take: a fixed part, and so many times the length of what it makes
 JOB_SECONDS, JOB_FACTOR = 60.0, 60.0
 COLOUR_NAMES = {  # as the container numbers them (ITU-T H.273) -> as ffmpeg's options name them
@@ -76,14 +78,19 @@ def render_trailer(
         )
     clips.mkdir(parents=True, exist_ok=True)
     pieces = edit.pieces
-    paths = [clips / f"{_clip_key(piece, film, edit.output, config.video)}.mp4" for piece in pieces]
-    todo = [(piece, path) for piece, path in zip(pieces, paths, strict=True) if not path.exists()]
-    done = edit.output.frames - sum(piece.frames for piece, _ in todo)
+    burned = config.narration.subtitles is Subtitles.burned
+    said = [subtitles_over(piece, edit) if burned else () for piece in pieces]
+    paths = [
+        clips / f"{_clip_key(piece, over, film, edit.output, config.video)}.mp4"
+        for piece, over in zip(pieces, said, strict=True)
+    ]
+    todo = [job for job in zip(pieces, said, paths, strict=True) if not job[2].exists()]
+    done = edit.output.frames - sum(piece.frames for piece, _, _ in todo)
     # one thread an encode and one encode a core: nothing is lost to waiting, and the result is the same on any machine
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         jobs = {
-            pool.submit(_encode_piece, piece, path, film, edit.output, config.video, program): piece
-            for piece, path in todo
+            pool.submit(_encode_piece, piece, over, path, film, edit.output, config.video, program): piece
+            for piece, over, path in todo
         }
         try:
             for job in as_completed(jobs):
@@ -95,7 +102,7 @@ def render_trailer(
             for job in jobs:
                 job.cancel()
             raise
-    _assemble(edit, film, paths, [piece.frames for piece in pieces], out, config.sound, program)
+    _assemble(edit, film, paths, [piece.frames for piece in pieces], out, config, program)
     if progress is not None:
         progress(1.0)
     return Trailer(out, edit, float(edit.output.frames / edit.output.frame_rate))
@@ -109,15 +116,22 @@ def find_film(edit: EditList) -> Film:
     return replace(film, start=edit.film.start, duration=edit.film.duration)
 
 
-def _clip_key(piece: Cut | Card, film: Film, output: Output, video: VideoSettings) -> str:
+def _clip_key(piece: Cut | Card, said: Sequence[Subtitle], film: Film, output: Output, video: VideoSettings) -> str:
     shown = [film.fingerprint, piece.source.start] if isinstance(piece, Cut) else [piece.text]
     look = [output.width, output.height, str(output.frame_rate), video.crf, video.preset, film.matrix, film.primaries]
-    text = json.dumps([RENDER_VERSION, type(piece).__name__, shown, piece.frames, look])
+    over = [[subtitle.text, subtitle.start, subtitle.end] for subtitle in said]
+    text = json.dumps([RENDER_VERSION, type(piece).__name__, shown, piece.frames, look, over])
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 def _encode_piece(
-    piece: Cut | Card, path: Path, film: Film, output: Output, video: VideoSettings, program: Path
+    piece: Cut | Card,
+    said: Sequence[Subtitle],
+    path: Path,
+    film: Film,
+    output: Output,
+    video: VideoSettings,
+    program: Path,
 ) -> None:
     partial = partial_path(path)
     seconds = float(piece.frames / output.frame_rate)
@@ -127,14 +141,26 @@ def _encode_piece(
     else:
         times = [piece.source.start + float(k / output.frame_rate) for k in range(piece.frames)]
         size, pixel_format, chunks = _raw_pictures(film, times)
-    arguments = clip_job(partial, size, pixel_format, output, video, film, drawn=isinstance(piece, Card))
     try:
-        # where seeks fail a cut is decoded from the film's start, and ffmpeg waits for us
-        reach = 0.5 * (piece.source.end - film.start) if isinstance(piece, Cut) else 0.0
-        run_ffmpeg(program, arguments, chunks=chunks, timeout=JOB_SECONDS + JOB_FACTOR * seconds + reach)
+        with TemporaryDirectory() as folder:
+            over = [
+                (_write_subtitle(subtitle, output, Path(folder) / f"{number}.png"), subtitle)
+                for number, subtitle in enumerate(said)
+            ]
+            drawn = isinstance(piece, Card)
+            arguments = clip_job(partial, size, pixel_format, output, video, film, drawn=drawn, over=over)
+            # where seeks fail a cut is decoded from the film's start, and ffmpeg waits for us
+            reach = 0.5 * (piece.source.end - film.start) if isinstance(piece, Cut) else 0.0
+            run_ffmpeg(program, arguments, chunks=chunks, timeout=JOB_SECONDS + JOB_FACTOR * seconds + reach)
         finish_file(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _write_subtitle(subtitle: Subtitle, output: Output, path: Path) -> Path:
+    picture = draw_subtitle(subtitle.text, output.width, output.height)
+    path.write_bytes(cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGBA2BGRA))[1].tobytes())
+    return path
 
 
 def clip_job(
@@ -146,11 +172,12 @@ def clip_job(
     film: Film,
     *,
     drawn: bool,
+    over: Sequence[tuple[Path, Subtitle]] = (),
 ) -> list[str]:
     """ffmpeg's arguments for one clip: raw pictures on standard input, H.264 in MP4 out.
 
-    drawn: a card, RGB and upright; else the film's own pictures. All clips of a trailer carry the same tags, or they
-    could not be joined.
+    drawn: a card, RGB and upright; else the film's own pictures. over: PNGs of the output's size that are laid over it,
+    each while its subtitle is in view. All clips of a trailer carry the same tags, or they could not be joined.
     """
     stream = ffmpeg.input(
         "pipe:0",
@@ -171,6 +198,12 @@ def clip_job(
         "scale", output.width, output.height, flags="lanczos+accurate_rnd", in_range=in_range, out_range="tv"
     )
     stream = stream.filter("setsar", "1").filter("format", "yuv420p").filter("setparams", range="tv", **tags)
+    for (
+        picture,
+        subtitle,
+    ) in over:  # at the clip's rate, so that both have one clock; png_pipe reads no pattern in a name
+        lettering = ffmpeg.input(str(picture), format="png_pipe", framerate=str(output.frame_rate))
+        stream = stream.overlay(lettering, enable=f"between(n,{subtitle.start},{subtitle.end - 1})")
     job = stream.output(
         str(path),
         vcodec="libx264",
@@ -217,49 +250,13 @@ def _raw_pictures(film: Film, times: list[float]) -> tuple[tuple[int, int], str,
     return size, "yuv420p" if straight else "yuv444p", chunks()
 
 
-def draw_card(card: Card, output: Output) -> Iterator[bytes]:
-    """The card's pictures as RGB bytes: the title in white on black, fading in and out. MoviePy draws the lettering."""
-    image = draw_title(card.text, output.width, output.height).astype(np.float32)
-    fade = max(1, min(card.frames // 4, round(output.frame_rate / 2)))
-    for number in range(card.frames):
-        # the card's last frame is not yet black: the trailer ends on it
-        strength = min(1.0, (number + 1) / fade, (card.frames - number) / fade)
-        yield (image * strength).astype(np.uint8).tobytes()
-
-
-def draw_title(text: str, width: int, height: int) -> U8:
-    """White lettering amid black, (height, width, 3) RGB, as large as fits 80 % of the width and 30 % of the height."""
-    from moviepy import CompositeVideoClip, TextClip
-
-    # drawn large and scaled down: a tiny picture has no font size of its own
-    scale = max(1, -(-CARD_LEAST // min(width, height)))
-    canvas_width, canvas_height = scale * width, scale * height
-    if not text.strip() or max(canvas_width, canvas_height) > CARD_MOST:
-        return np.zeros((height, width, 3), np.uint8)
-    clip = TextClip(
-        font=str(FONT),
-        text=text,
-        color="white",
-        size=(round(canvas_width * 0.8), round(canvas_height * 0.3)),
-        margin=(0, round(canvas_height * 0.15)),  # or the last line loses what hangs below it
-        method="caption",
-        text_align="center",
-        horizontal_align="center",
-        vertical_align="center",
-        duration=1,
-    ).with_position("center")
-    canvas = CompositeVideoClip([clip], size=(canvas_width, canvas_height)).with_duration(1).get_frame(0)
-    if scale == 1:
-        return np.asarray(canvas, dtype=np.uint8)
-    return np.asarray(cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
-
-
 def _assemble(
-    edit: EditList, film: Film, clips: list[Path], frames: list[int], out: Path, sound: SoundSettings, program: Path
+    edit: EditList, film: Film, clips: list[Path], frames: list[int], out: Path, config: TrailerConfig, program: Path
 ) -> None:
     """Join the clips, lay the sound under them, and bring it to its loudness by listening to the result."""
     wave, joined = partial_path(out.with_suffix(".f32")), partial_path(out.with_suffix(".mp4"))
-    partial = partial_path(out)
+    partial, written = partial_path(out), partial_path(out.with_suffix(".srt"))
+    sound = config.sound
     seconds = float(edit.output.frames / edit.output.frame_rate)
     patience = JOB_SECONDS + JOB_FACTOR * seconds
     try:
@@ -271,47 +268,88 @@ def _assemble(
             raise
         mixed = make_mix(edit, film, sound)
         wave.write_bytes(np.ascontiguousarray(mixed, dtype="<f4").tobytes())
+        subtitles = None
+        if config.narration.subtitles is Subtitles.soft and (text := write_srt(edit)):
+            written.write_text(text, encoding="utf-8")
+            subtitles = written
         measured = measure_loudness(program, ["-f", "f32le", "-ar", str(RATE), "-ac", "2", "-i", str(wave)], patience)
         gain, ceiling = edit.output.loudness_lufs - measured[0], sound.true_peak_dbtp - PEAK_HEADROOM
         if measured[0] < SILENT_LUFS:
             log.warning("the trailer is silent (%.1f LUFS): neither the music nor the film has sound", measured[0])
             gain = 0.0
+        tries: list[tuple[float, float]] = []  # gain, and the loudness that came of it
         for _ in range(MASTER_TRIES):
-            run_ffmpeg(program, master_job(joined, wave, partial, gain, ceiling, edit), timeout=patience)
+            run_ffmpeg(program, master_job(joined, wave, partial, gain, ceiling, edit, subtitles), timeout=patience)
             loudness, peak = measure_loudness(program, ["-i", str(partial)], patience)
             if measured[0] < SILENT_LUFS or (
                 abs(loudness - edit.output.loudness_lufs) <= LOUDNESS_WITHIN and peak <= sound.true_peak_dbtp
             ):
                 break
-            gain += edit.output.loudness_lufs - loudness
+            tries.append((gain, loudness))
+            gain += (edit.output.loudness_lufs - loudness) / _loudness_per_gain(tries)
             ceiling -= max(0.0, peak - sound.true_peak_dbtp) + (0.1 if peak > sound.true_peak_dbtp else 0.0)
+        else:
+            log.warning("the trailer has %.1f LUFS and %.1f dBTP after %d tries", loudness, peak, MASTER_TRIES)
+        if subtitles is not None:
+            switch_off_subtitles(partial)
         finish_file(partial, out)
     finally:
-        for path in (wave, joined, partial):
+        for path in (wave, joined, partial, written):
             path.unlink(missing_ok=True)
 
 
+def _loudness_per_gain(tries: Sequence[tuple[float, float]]) -> float:
+    """How many LU a dB of gain gave from the last try but one to the last: the harder the limiter works, the less."""
+    if len(tries) < 2 or abs(tries[-1][0] - tries[-2][0]) < 0.05:
+        return 1.0
+    (gain, loudness), (last_gain, last_loudness) = tries[-2:]
+    return min(1.0, max(LEAST_PER_GAIN, (last_loudness - loudness) / (last_gain - gain)))
+
+
 def make_mix(edit: EditList, film: Film, sound: SoundSettings) -> F32:
-    """The trailer's sound before mastering, (n, 2) at 48 kHz."""
+    """The trailer's sound before mastering, (n, 2) at 48 kHz.
+
+    Raises InputError for a voice file that is absent, and for a line that is to come from a film without sound.
+    """
     seconds = float(edit.output.frames / edit.output.frame_rate)
     track = read_track(edit.music.path, sample_rate=RATE, channels=2, longest=edit.music.offset + seconds + 1.0)
     music = track[round(edit.music.offset * RATE) :]
-    spoken = choose_sound(film.audio)
-    pieces: Iterator[F32]
-    if spoken is None:
-        pieces = (np.zeros((0, 2), np.float32) for _ in edit.cuts)
-    else:
-        spans = [cut.source for cut in edit.cuts]
-        pieces = read_sound(film.path, spans, sample_rate=RATE, channels=2, stream_index=spoken.index)
-    ends = len(music) <= round((seconds + 0.1) * RATE)
+    lines = read_lines(edit.narration, film, sound.language, sample_rate=RATE, channels=2)
     return mix_sound(
-        music, pieces, edit.cuts, edit.output.frame_rate, edit.output.frames, film_db=sound.film_db, ends=ends
+        music,
+        _read_pieces(edit.cuts, film, sound),
+        edit.cuts,
+        zip(edit.narration, lines, strict=True),
+        edit.output.frame_rate,
+        edit.output.frames,
+        settings=sound,
+        ends=len(music) <= round((seconds + 0.1) * RATE),
     )
 
 
-def master_job(joined: Path, wave: Path, out: Path, gain_db: float, ceiling_dbtp: float, edit: EditList) -> list[str]:
-    """ffmpeg's arguments to lay the sound under the picture: gain, true-peak limit at four times the rate, AAC."""
-    picture = ffmpeg.input(str(joined)).video
+def _read_pieces(cuts: Sequence[Cut], film: Film, sound: SoundSettings) -> Iterator[F32]:
+    """The film's own sound of each cut, (k, 2) at 48 kHz; none where the cut is to have none, or the film has none."""
+    chosen = choose_sound(film.audio, sound.language)
+    sounding = [cut.source for cut in cuts if cut.sound and chosen is not None]
+    index = chosen.index if chosen is not None else None
+    read = read_sound(film.path, sounding, sample_rate=RATE, channels=2, stream_index=index)
+    for cut in cuts:
+        yield next(read) if cut.sound and chosen is not None else np.zeros((0, 2), np.float32)
+
+
+def master_job(
+    joined: Path,
+    wave: Path,
+    out: Path,
+    gain_db: float,
+    ceiling_dbtp: float,
+    edit: EditList,
+    subtitles: Path | None = None,
+) -> list[str]:
+    """ffmpeg's arguments to lay the sound under the picture: gain, true-peak limit at four times the rate, AAC.
+
+    subtitles: an SRT file that becomes a track which players switch on.
+    """
     rough = ffmpeg.input(str(wave), format="f32le", ar=RATE, ac=2).audio
     sound = (
         rough.filter("aformat", sample_fmts="fltp", sample_rates=RATE, channel_layouts="stereo")
@@ -320,9 +358,14 @@ def master_job(joined: Path, wave: Path, out: Path, gain_db: float, ceiling_dbtp
         .filter("alimiter", limit=f"{10 ** (ceiling_dbtp / 20):.6f}", attack=2, release=60, level="disabled")
         .filter("aresample", RATE)
     )
+    streams = [ffmpeg.input(str(joined)).video, sound]
+    options: dict[str, str] = {}
+    if subtitles is not None:
+        streams.append(ffmpeg.input(str(subtitles), format="srt")["s"])
+        # the edit list does not say which language its lines are in
+        options = {"c:s": "mov_text", "metadata:s:s:0": "language=und", "disposition:s:0": "0"}
     job = ffmpeg.output(
-        picture,
-        sound,
+        *streams,
         str(out),
         vcodec="copy",
         acodec="aac",
@@ -330,6 +373,7 @@ def master_job(joined: Path, wave: Path, out: Path, gain_db: float, ceiling_dbtp
         video_track_timescale=edit.output.frame_rate.numerator,
         map_metadata=-1,
         **{"b:a": AUDIO_BITRATE, "metadata": f"title={edit.title}"},
+        **options,
     )
     return ["-v", "warning", *_without_program(job)]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
@@ -122,3 +123,53 @@ def join_clips(clips: Sequence[Path], frames: Sequence[int], frame_rate: Fractio
             if written != count:
                 raise MediaError(f"the clip {path} holds {written} frames and not {count}; run again")
             start += count
+
+
+def switch_off_subtitles(path: Path) -> None:
+    """Mark the subtitle tracks of an MP4 as off until a viewer asks for them, in place.
+
+    ffmpeg's muxer enables the first track of each kind, whatever disposition it is told, and players show an enabled one.
+    """
+    with path.open("r+b") as file:
+        size = path.stat().st_size
+        for kind, start, end in _boxes(file, 0, size):
+            if kind == b"moov":
+                for track, body, track_end in _boxes(file, start, end):
+                    if track == b"trak" and _handler(file, body, track_end) in (b"sbtl", b"text", b"subt"):
+                        _disable_track(file, body, track_end)
+
+
+def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """The boxes of an MP4 (ISO/IEC 14496-12, 4.2) in [start, end): kind, and where the content begins and ends."""
+    while start + 8 <= end:
+        file.seek(start)
+        size, kind = struct.unpack(">I4s", file.read(8))
+        content = start + 8
+        if size == 1:
+            (size,) = struct.unpack(">Q", file.read(8))
+            content += 8
+        stop = end if size == 0 else min(end, start + size)
+        if stop < content:
+            return
+        yield kind, content, stop
+        start = stop
+
+
+def _handler(file: BinaryIO, start: int, end: int) -> bytes:
+    """What a track holds, as its mdia/hdlr box says: vide, soun, sbtl ..."""
+    for kind, content, stop in _boxes(file, start, end):
+        if kind == b"mdia":
+            return _handler(file, content, stop)
+        if kind == b"hdlr":
+            file.seek(content + 8)  # version and flags, a reserved word
+            return file.read(4)
+    return b""
+
+
+def _disable_track(file: BinaryIO, start: int, end: int) -> None:
+    for kind, content, _ in _boxes(file, start, end):
+        if kind == b"tkhd":
+            file.seek(content + 3)  # the last byte of its flags; bit 0: enabled
+            flags = file.read(1)[0]
+            file.seek(content + 3)
+            file.write(bytes([flags & ~1]))
