@@ -184,7 +184,10 @@ def _picture_duration(container: InputContainer, video: VideoStream, start: floa
     if video.duration is not None and video.time_base is not None and video.duration > 0:
         return float(video.duration * video.time_base)
     if container.duration:
-        return container.duration / av.time_base
+        seconds = container.duration / av.time_base
+        # Matroska's own figure is the time at which the last picture ends, not how long they last
+        late = start if "matroska" in container.format.name and seconds > start else 0.0
+        return seconds - late
     last = start
     for packet in container.demux(video):
         if packet.pts is not None and packet.time_base is not None:

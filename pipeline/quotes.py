@@ -13,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
+from pipeline.cues import count_words
 from pipeline.records import F32, F64, Analysis, Bool, Lines, ScriptLine, Shots, Span
 from pipeline.settings import GuardSettings
 
@@ -161,12 +162,6 @@ def _choose_varied(worth: F64, vectors: F32, places: F64, lengths: Sequence[int]
         left -= lengths[best]
         alike = np.maximum(alike, vectors @ vectors[best])
         crowd += np.exp(-(((places - places[best]) / CROWDED) ** 2))
-
-
-def count_words(text: str) -> int:
-    """Words; in scripts without spaces two signs count as one."""
-    spaced = re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", text)
-    return sum(max(1, sum(ord(c) > 0x2E7F for c in word) // 2) for word in spaced)
 
 
 def judge_text(text: str) -> float:

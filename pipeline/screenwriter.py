@@ -17,8 +17,8 @@ from itertools import pairwise
 from typing import Any, Protocol
 
 from models.chat import Chat, check_address
+from pipeline.cues import count_words
 from pipeline.errors import ChatError
-from pipeline.quotes import count_words
 from pipeline.records import Line, Lines, Script, ScriptLine
 from pipeline.settings import LlmSettings
 

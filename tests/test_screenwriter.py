@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from models.chat import Chat, check_address
+from pipeline.cues import count_words
 from pipeline.errors import ChatError, InputError, MissingDependencyError, TrailerError
-from pipeline.quotes import count_words
 from pipeline.records import Line, Lines, Script, Span
 from pipeline.screenwriter import choose_with_model, describe_request, open_chat, read_answer
 from pipeline.settings import LlmSettings, parse_config
