@@ -43,6 +43,8 @@ MASTER_TRIES = 6  # of loudness and peak; each listens to what the last one made
 LEAST_PER_GAIN = 0.3  # LU a dB of gain; a limiter that lets less through has nothing left to give
 LOUDNESS_WITHIN = 0.3  # LU; half of what the contract allows
 PEAK_HEADROOM = 0.5  # dB under the limit at first: AAC adds a little
+LIMIT_ATTACK = 2  # ms in which the limiter closes
+LOOK_AHEAD = LIMIT_ATTACK * 4 * RATE // 1000  # samples at four times the rate
 SILENT_LUFS = -65.0  # a mix below this has nothing to bring to a level
 # seconds a job may take: a fixed part, and so many times the length of what it makes
 JOB_SECONDS, JOB_FACTOR = 60.0, 60.0
@@ -198,10 +200,8 @@ def clip_job(
         "scale", output.width, output.height, flags="lanczos+accurate_rnd", in_range=in_range, out_range="tv"
     )
     stream = stream.filter("setsar", "1").filter("format", "yuv420p").filter("setparams", range="tv", **tags)
-    for (
-        picture,
-        subtitle,
-    ) in over:  # at the clip's rate, so that both have one clock; png_pipe reads no pattern in a name
+    for picture, subtitle in over:
+        # at the clip's rate, so that both have one clock; png_pipe reads no pattern in a name
         lettering = ffmpeg.input(str(picture), format="png_pipe", framerate=str(output.frame_rate))
         stream = stream.overlay(lettering, enable=f"between(n,{subtitle.start},{subtitle.end - 1})")
     job = stream.output(
@@ -355,7 +355,11 @@ def master_job(
         rough.filter("aformat", sample_fmts="fltp", sample_rates=RATE, channel_layouts="stereo")
         .filter("volume", f"{gain_db:.3f}dB")
         .filter("aresample", 4 * RATE)
-        .filter("alimiter", limit=f"{10 ** (ceiling_dbtp / 20):.6f}", attack=2, release=60, level="disabled")
+        # it looks ahead, and gives everything that much later (its option latency=1 is not in every ffmpeg)
+        .filter("apad", pad_len=LOOK_AHEAD)
+        .filter("alimiter", limit=f"{10 ** (ceiling_dbtp / 20):.6f}", attack=LIMIT_ATTACK, release=60, level="disabled")
+        .filter("atrim", start_sample=LOOK_AHEAD)
+        .filter("asetpts", "N/SR/TB")
         .filter("aresample", RATE)
     )
     streams = [ffmpeg.input(str(joined)).video, sound]

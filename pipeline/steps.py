@@ -23,7 +23,7 @@ from pipeline.edit import Slots, choose_frame_rate, choose_size, lay_out, make_c
 from pipeline.editfile import edit_to_json
 from pipeline.features import encode_shots
 from pipeline.languages import same_language
-from pipeline.media import find_ffmpeg
+from pipeline.media import check_readable, find_ffmpeg, fingerprint_file
 from pipeline.music import choose_offset, segment_music
 from pipeline.quality import Measured, check_trailer
 from pipeline.records import (
@@ -318,6 +318,9 @@ def render(work: WorkDir, edit: Artifact[EditList], site: Site, *, progress: Pro
     """The file, in the work folder."""
     plan = edit.load()
     inputs = {"edit": hashlib.sha256(edit_to_json(plan).encode()).hexdigest()}
+    voices = {placed.voice for placed in plan.narration if placed.voice is not None}
+    if voices:  # the edit list knows these by name alone
+        inputs["voices"] = make_key("voices", 1, {str(v): fingerprint_file(check_readable(v, "voice")) for v in voices})
     path = work.folder / f"trailer-{make_key('render', VERSION['render'], inputs)}.mp4"
 
     def make() -> Rendered:
