@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import cast
 
 import numpy as np
 
+from pipeline.errors import MediaError
+from pipeline.media import run_ffmpeg
 from pipeline.records import F32, F64
 
 RATE = 48000  # Hz; the filters' coefficients hold at this rate alone
@@ -18,7 +22,7 @@ ABSOLUTE_GATE_LUFS, RELATIVE_GATE_LU = -70.0, -10.0
 SILENT_LUFS = -np.inf
 
 
-def measure_loudness_of(samples: F32) -> float:
+def measure_samples(samples: F32) -> float:
     """Gated loudness of (n, channels) at 48 kHz in LUFS, left and right of equal weight; -inf where all is silent.
 
     What is shorter than a block of 400 ms is one block.
@@ -44,3 +48,15 @@ def measure_loudness_of(samples: F32) -> float:
 
 def _to_power(lufs: float) -> float:
     return float(10 ** ((lufs - OFFSET_LUFS) / 10))
+
+
+def measure_loudness(program: Path, source: list[str], timeout: float) -> tuple[float, float]:
+    """Integrated loudness in LUFS and true peak in dBTP (EBU R128, by ffmpeg's ebur128) of ffmpeg's input arguments."""
+    listen = ["-map", "0:a:0", "-af", "ebur128=peak=true:framelog=quiet", "-f", "null", "-"]
+    log_text = run_ffmpeg(program, ["-v", "info", *source, *listen], timeout=timeout)
+    summary = log_text[log_text.rfind("Summary:") :]
+    loudness = re.search(r"I:\s+(-?[\d.]+|-?inf|nan) LUFS", summary)
+    peak = re.search(r"Peak:\s+(-?[\d.]+|-?inf|nan) dBFS", summary)
+    if loudness is None or peak is None:
+        raise MediaError("ffmpeg's ebur128 gave no loudness", source, summary[-500:])
+    return float(loudness[1]), float(peak[1])

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from pipeline.loudness import RATE, measure_loudness_of
+from pipeline.loudness import RATE, measure_samples
 from pipeline.records import F32, Cut, Placement
 from pipeline.settings import SoundSettings
 
@@ -72,7 +72,7 @@ def mix_sound(
     ]
     duck = duck_curve([(line.start, line.end) for line in laid], total, settings.duck_seconds)
     level = _local_level(mixed)
-    loudness = measure_loudness_of(mixed) if laid else 0.0
+    loudness = measure_samples(mixed) if laid else 0.0
     mixed *= _to_gain(-settings.duck_db * duck)
     gains = _line_gains(laid, mixed, loudness, settings.line_over_music_db)
     film_duck = _to_gain(-(settings.duck_db + FILM_DUCK_DB) * duck)
@@ -138,7 +138,7 @@ def _line_gains(lines: Sequence[_Laid], ducked: F32, music_lufs: float, over_mus
     without sound does not ask for that.
     """
     common = music_lufs if np.isfinite(music_lufs) else LUFS_WITHOUT_MUSIC
-    loudness = [measure_loudness_of(line.own) for line in lines]
+    loudness = [measure_samples(line.own) for line in lines]
     silent = [
         _level_db(line.own) < SILENT_LINE_DB or not np.isfinite(own) for line, own in zip(lines, loudness, strict=True)
     ]

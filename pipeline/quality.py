@@ -13,10 +13,11 @@ import numpy as np
 from pipeline.cards import SUBTITLE_ZONE
 from pipeline.decode import TrailerStreams, read_pictures, watch_trailer
 from pipeline.errors import InputError
+from pipeline.loudness import measure_loudness
 from pipeline.media import find_ffmpeg
 from pipeline.quality_sound import check_lines
 from pipeline.records import F32, U8, Check, Cut, EditList, Film, QualityReport
-from pipeline.render import find_film, measure_loudness
+from pipeline.render import find_film
 from pipeline.settings import Site, Subtitles, parse_config
 from pipeline.sound import read_track
 

@@ -19,6 +19,7 @@ OFFSET_WITHIN = 0.02  # s; from 45 ms on a viewer sees that sound leads the pict
 LEAST_SHARE = 0.25  # of the sound's power that the line must explain; of what is not there it explains about 0.01
 LEAST_OVER_DB = 6.0  # the mix aims at 10 over the music; the film's own sound, the limiter and AAC take their part
 AIM_MARGIN_DB = 4.0  # the same, for whoever aims lower than 10
+NOT_THERE_DB = -100.0  # of a line without sound
 TAPS = 17  # of the filter that fits the line to the trailer: half a millisecond to each side
 FIT_SECONDS = 0.1  # s that are fitted at once: the limiter lets go within 60 ms, so its gain moves within a line
 
@@ -74,7 +75,7 @@ def find_line(said: F32, around: F32) -> Heard:
     one, other = said.mean(axis=1, dtype=np.float64), around.mean(axis=1, dtype=np.float64)
     own = float(one @ one)
     if not len(one) or len(one) > len(other) or own < 1e-12:
-        return Heard(0.0, 0.0, -np.inf)
+        return Heard(0.0, 0.0, NOT_THERE_DB)
     products = correlate(other, one, mode="valid", method="fft")
     sums = np.concatenate([[0.0], np.cumsum(other**2)])
     power = np.maximum(sums[len(one) :] - sums[: -len(one)], 1e-12)
@@ -96,4 +97,4 @@ def _measure_over(said: F32, heard: F32) -> float:
             fit = shifted[part] @ np.linalg.lstsq(shifted[part], target[part], rcond=1e-6)[0]
             explained += float(fit @ fit)
             rest += float(np.sum((target[part] - fit) ** 2))
-    return 10 * float(np.log10(max(explained, 1e-12) / max(rest, 1e-12)))
+    return max(NOT_THERE_DB, 10 * float(np.log10(max(explained, 1e-12) / max(rest, 1e-12))))

@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ from av.video.reformatter import VideoReformatter
 from pipeline.cards import Subtitle, draw_card, draw_subtitle, subtitles_over, write_srt
 from pipeline.decode import read_pictures
 from pipeline.errors import InputError, MediaError
-from pipeline.loudness import RATE
+from pipeline.loudness import RATE, measure_loudness
 from pipeline.media import check_readable, find_ffmpeg, fingerprint_file, probe_film, run_ffmpeg
 from pipeline.mix import mix_sound
 from pipeline.records import F32, Card, Cut, EditList, Film, Output, Trailer
@@ -380,15 +379,3 @@ def master_job(
         **options,
     )
     return ["-v", "warning", *_without_program(job)]
-
-
-def measure_loudness(program: Path, source: list[str], timeout: float) -> tuple[float, float]:
-    """Integrated loudness in LUFS and true peak in dBTP (EBU R128, by ffmpeg's ebur128) of ffmpeg's input arguments."""
-    listen = ["-map", "0:a:0", "-af", "ebur128=peak=true:framelog=quiet", "-f", "null", "-"]
-    log_text = run_ffmpeg(program, ["-v", "info", *source, *listen], timeout=timeout)
-    summary = log_text[log_text.rfind("Summary:") :]
-    loudness = re.search(r"I:\s+(-?[\d.]+|-?inf|nan) LUFS", summary)
-    peak = re.search(r"Peak:\s+(-?[\d.]+|-?inf|nan) dBFS", summary)
-    if loudness is None or peak is None:
-        raise MediaError("ffmpeg's ebur128 gave no loudness", source, summary[-500:])
-    return float(loudness[1]), float(peak[1])

@@ -206,7 +206,7 @@ def _sound_of_span(
             clock += block.samples / sample_rate
         if clock > span.end + 0.1:
             break
-    return samples
+    return np.nan_to_num(samples, copy=False, posinf=0.0, neginf=0.0)  # floating-point sound may hold anything
 
 
 def mix_speech(frame: AudioFrame) -> AudioFrame:

@@ -57,7 +57,7 @@ def refine_spans(
 ) -> tuple[Span, ...]:
     """The spans of subtitles, on the film's clock, moved onto what is said; see refine_span.
 
-    limits: one a span, which it may not leave: where the lines before and after end and begin. stream_index: the sound
+    limits: one a span: where the line before it ends and the line after it begins. stream_index: the sound
     track in the film's file; none: the first. Raises InputError where the film has no such track.
     """
     detector = choose_detector(settings)
@@ -80,8 +80,9 @@ def refine_span(samples: F32, start_of_samples: float, span: Span, detector: Det
     """Move the ends of a subtitle's span onto the speech, so that no word is cut and little silence is kept.
 
     samples (n,): mono at 16 kHz, from start_of_samples seconds on, on the clock of the span; best 1.1 s before the span
-    to 1.3 s after it. limits: what the result may not leave. An end at which somebody goes on speaking beyond the reach
-    stays where it is, or goes to the quietest point near it. Without speech the span comes back as it is.
+    to 1.3 s after it. limits: no end is moved out beyond them; one that lies beyond is not moved out at all. An end at
+    which somebody goes on speaking beyond the reach stays where it is, or goes to the quietest point near it. Without
+    speech the span comes back as it is.
     """
     steps = len(samples) // STEP
     low = max(span.start - REACH_BEFORE, min(limits.start, span.start), start_of_samples)

@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.loudness import measure_loudness_of
+from pipeline.loudness import measure_loudness, measure_samples
 from pipeline.media import find_ffmpeg
 from pipeline.mix import RATE, duck_curve, frame_to_sample, mix_sound
 from pipeline.records import Cut, Placement, Span
-from pipeline.render import measure_loudness
 from pipeline.settings import SoundSettings
 
 NTSC = Fraction(24000, 1001)
@@ -152,7 +151,7 @@ def test_lines_are_equally_loud_and_well_over_the_music() -> None:
     music = tone(MUSIC, 12, 0.3)
     mixed = mix(music, [], (), FPS, 288, lines=spoken())
     own = [level_db(part(mixed, *placed(n)), LINES[n]) for n in range(3)]
-    heard = [measure_loudness_of(tone(LINES[n], SECONDS[n], 10 ** (own[n] / 20))) for n in range(3)]
+    heard = [measure_samples(tone(LINES[n], SECONDS[n], 10 ** (own[n] / 20))) for n in range(3)]
     assert max(heard) - min(heard) < 0.5
     for number, level in enumerate(own):
         assert level - level_db(part(mixed, *placed(number)), MUSIC) >= 10.0
@@ -160,7 +159,7 @@ def test_lines_are_equally_loud_and_well_over_the_music() -> None:
     # as loud as the music was, where that will do
     mixed = mix(music, [], (), FPS, 288, lines=spoken(), line_over_music_db=6.0)
     heard_first = tone(LINES[0], SECONDS[0], level_of(part(mixed, *placed(0)), LINES[0]))
-    assert measure_loudness_of(heard_first) == pytest.approx(measure_loudness_of(music), abs=0.1)
+    assert measure_samples(heard_first) == pytest.approx(measure_samples(music), abs=0.1)
 
 
 def test_all_lines_get_louder_together_where_one_is_over_loud_music() -> None:
@@ -169,7 +168,7 @@ def test_all_lines_get_louder_together_where_one_is_over_loud_music() -> None:
     mixed = mix(music, [], (), FPS, 288, lines=spoken())
     own = [level_db(part(mixed, *placed(n)), LINES[n]) for n in range(3)]
     assert own[2] - level_db(part(mixed, *placed(2)), MUSIC) == pytest.approx(10.0, abs=0.4)
-    heard = [measure_loudness_of(tone(LINES[n], SECONDS[n], 10 ** (own[n] / 20))) for n in range(3)]
+    heard = [measure_samples(tone(LINES[n], SECONDS[n], 10 ** (own[n] / 20))) for n in range(3)]
     assert max(heard) - min(heard) < 0.5
 
 
@@ -232,7 +231,7 @@ def test_lines_over_silence_are_heard_and_a_line_without_sound_is_not_lifted_end
 ) -> None:
     nothing = np.zeros((0, 2), np.float32)
     mixed = mix(nothing, [], (), FPS, 288, lines=spoken())
-    assert measure_loudness_of(part(mixed, *placed(1))) == pytest.approx(-23.0, abs=0.5)
+    assert measure_samples(part(mixed, *placed(1))) == pytest.approx(-23.0, abs=0.5)
     hiss = (np.random.default_rng(0).standard_normal((RATE, 2)) * 10 ** (-75 / 20)).astype(np.float32)
     whisper = (Placement(0, "whisper", Span(0, 1), 0, 24, 0.0), hiss)
     void = (Placement(1, "void", Span(0, 1), 0, 72, 0.0), np.zeros((RATE, 2), np.float32))
@@ -248,10 +247,10 @@ def test_lines_over_silence_are_heard_and_a_line_without_sound_is_not_lifted_end
 
 def test_loudness_is_that_of_the_standard_and_of_ffmpeg(tmp_path: Path) -> None:
     """EBU Tech 3341, case 1: a stereo sine of 1 kHz at -23 dBFS is -23.0 LUFS; and ffmpeg's ebur128 on uneven noise."""
-    assert measure_loudness_of(tone(1000, 5, 10 ** (-23 / 20))) == pytest.approx(-23.0, abs=0.1)
-    assert measure_loudness_of(np.zeros((RATE, 2), np.float32)) == -np.inf
-    assert measure_loudness_of(np.zeros((0, 2), np.float32)) == -np.inf
-    assert measure_loudness_of(tone(1000, 0.2, 10 ** (-23 / 20))) == pytest.approx(-23.0, abs=0.3)
+    assert measure_samples(tone(1000, 5, 10 ** (-23 / 20))) == pytest.approx(-23.0, abs=0.1)
+    assert measure_samples(np.zeros((RATE, 2), np.float32)) == -np.inf
+    assert measure_samples(np.zeros((0, 2), np.float32)) == -np.inf
+    assert measure_samples(tone(1000, 0.2, 10 ** (-23 / 20))) == pytest.approx(-23.0, abs=0.3)
     noise = (
         np.random.default_rng(2).standard_normal((8 * RATE, 2)) * np.repeat([0.1, 0.02, 0.001, 0.2], 2 * RATE)[:, None]
     )
@@ -261,4 +260,4 @@ def test_loudness_is_that_of_the_standard_and_of_ffmpeg(tmp_path: Path) -> None:
         file.setframerate(RATE)
         file.writeframes((np.clip(noise, -1, 1) * 32767).astype("<i2").tobytes())
     theirs, _ = measure_loudness(find_ffmpeg(), ["-i", str(tmp_path / "n.wav")], 60)
-    assert measure_loudness_of(noise.astype(np.float32)) == pytest.approx(theirs, abs=0.15)
+    assert measure_samples(noise.astype(np.float32)) == pytest.approx(theirs, abs=0.15)

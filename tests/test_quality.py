@@ -10,10 +10,11 @@ import pytest
 
 from pipeline.editfile import read_edit
 from pipeline.errors import InputError
+from pipeline.loudness import measure_loudness
 from pipeline.media import find_ffmpeg, run_ffmpeg
 from pipeline.quality import check_trailer
 from pipeline.records import EditList, Span
-from pipeline.render import measure_loudness, render_trailer
+from pipeline.render import render_trailer
 from pipeline.runner import LocalRunner
 from pipeline.settings import Site, load_config
 from pipeline.trailer import make_trailer

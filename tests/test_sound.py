@@ -5,6 +5,7 @@ from __future__ import annotations
 import wave
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -40,13 +41,15 @@ def levels_db(samples: NDArray[np.float32], channels: int) -> list[list[float]]:
     return [[float(20 * np.log10(max(a, 1e-9) / LEVEL)) for a in side] for side in amplitudes]
 
 
-def write_sound(path: Path, layout: str, samples: NDArray[np.float32], codec: str) -> Path:
+def write_sound(path: Path, layout: str, samples: NDArray[Any], codec: str) -> Path:
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=RATE, layout=layout)
         assert isinstance(stream, AvAudioStream)
-        kind = {"pcm_s16le": "s16", "flac": "s16"}[codec]
+        kind = {"pcm_s16le": "s16", "flac": "s16", "pcm_f32le": "flt"}[codec]
         for at in range(0, len(samples), 4608):
-            block = (samples[at : at + 4608].reshape(1, -1) * 32767).astype(np.int16)
+            block = samples[at : at + 4608].reshape(1, -1)
+            if kind == "s16":
+                block = (block * 32767).astype(np.int16)
             frame = AudioFrame.from_ndarray(np.ascontiguousarray(block), format=kind, layout=layout)
             frame.sample_rate, frame.pts, frame.time_base = RATE, at, Fraction(1, RATE)
             container.mux(stream.encode(frame))
@@ -152,3 +155,13 @@ def test_a_voice_file_is_read_on_its_own_clock_and_missed_by_name(tmp_path: Path
         list(read_lines([gone], film, "", sample_rate=RATE, channels=2))
     with pytest.raises(InputError, match=r"no sound to take the line 'Hear me\.' from"):
         list(read_lines([Placement(0, "Hear me.", Span(0, 1), 0, 0, 0.0)], film, "", sample_rate=RATE, channels=2))
+
+
+def test_samples_that_are_no_numbers_are_silence(tmp_path: Path) -> None:
+    samples = planted(2)
+    samples[1000:1010], samples[2000] = np.nan, np.inf
+    path = write_sound(tmp_path / "odd.wav", "stereo", samples, "pcm_f32le")
+    (heard,) = read_sound(path, [Span(0.0, 1.0)], sample_rate=RATE, channels=2)
+    assert np.isfinite(heard).all()
+    assert not heard[1000:1010].any()
+    assert np.abs(heard[1010:1990] - samples[1010:1990]).max() < 1e-6

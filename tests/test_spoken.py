@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from pipeline.cards import SUBTITLE_ZONE, draw_subtitle, subtitles_over, write_srt
 from pipeline.errors import InputError
+from pipeline.loudness import measure_loudness
 from pipeline.media import find_ffmpeg, fingerprint_file, probe_film
 from pipeline.mix import RATE
 from pipeline.quality import check_trailer
 from pipeline.quality_sound import find_line
 from pipeline.records import Card, Cut, EditList, FilmReference, Music, Output, Placement, Span
-from pipeline.render import measure_loudness, render_trailer
+from pipeline.render import render_trailer
 from pipeline.settings import Site, load_config
 from pipeline.sound import read_lines, read_sound
 from tests.synthetic import barcode_film
