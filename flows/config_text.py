@@ -31,7 +31,7 @@ def _lines(section: BaseModel) -> list[str]:
         value = getattr(section, name)
         if isinstance(value, BaseModel):
             continue
-        lines += ["", f"# {field.description or name}{_bounds(field)}"]
+        lines += ["", f"# {' '.join((field.description or name).split())}{_bounds(field)}"]
         lines.append(f"# {name} =" if value is None else f"{name} = {_toml(value)}")  # TOML has no none
     return lines
 

@@ -266,7 +266,7 @@ def test_make_prints_one_json_object_and_never_imports_prefect(made: MadeHere) -
     assert told["passed"] is True
     assert told["failures"] == []
     assert told["duration"] == pytest.approx(6, abs=0.05)
-    names = ["analysis", "shots", "features", "music", "selection", "edit", "render", "quality"]
+    names = ["analysis", "shots", "features", "music", "selection", "lines", "edit", "render", "quality"]
     assert [step["name"] for step in told["steps"]] == names
     assert all(set(step) == {"name", "seconds", "reused"} and not step["reused"] for step in told["steps"])
     for kind in ("trailer", "edit", "report", "qc"):
@@ -287,7 +287,7 @@ def test_every_command_that_looks(
 
     again = trailer("make", film, "--out", done, "--title", '5 = "five"', *FAST)
     assert again.code == 0
-    assert again.err.count("reused, made") == 8
+    assert again.err.count("reused, made") == 9
     assert again.out.splitlines()[0] == str(done)
     assert "QC passed" in again.out
 

@@ -190,7 +190,7 @@ def test_a_changed_setting_remakes_only_what_it_touches(
     changed = make(small.path, track, tmp_path / "a.mp4", site, [*FAST, "title=Other"])
     reused = {step.name: step.reused for step in changed.steps}
     assert reused == {
-        "analysis": True, "shots": True, "features": True, "music": True, "selection": True,
+        "analysis": True, "shots": True, "features": True, "music": True, "selection": True, "lines": True,
         "edit": False, "render": False, "quality": False,
     }  # fmt: skip
 
@@ -288,7 +288,7 @@ def test_what_the_models_allow_stands_in_the_plan_the_log_and_the_report(
     plain = make(small.path, None, tmp_path / "plain.mp4", site, FAST)
     models = read_edit(plain.edit).models
     assert (models["encoder"], models["detector"]) == ("descriptor@1", "adaptive")
-    assert set(models) == {"encoder", "detector", "selector"}  # no weights, no licence
+    assert set(models) == {"encoder", "detector", "lines", "selector"}  # no weights, no licence
     assert not any("commercial" in warning for warning in plain.warnings)
     licence = "CC-BY-NC-SA 4.0 (non-commercial)"
     named = {
@@ -301,7 +301,7 @@ def test_what_the_models_allow_stands_in_the_plan_the_log_and_the_report(
     outcome = make(small.path, None, tmp_path / "t.mp4", site, FAST)
     assert next(step.name for step in outcome.steps if not step.reused) == "edit"
     plan = read_edit(outcome.edit)
-    assert {**named, "selector": models["selector"]} == plan.models
+    assert {**named, "lines": "none found", "selector": models["selector"]} == plan.models
     (warning,) = (w for w in plan.warnings if "commercial" in w)
     assert warning == (
         f"the shots were chosen with imagebind@1, whose weights are licensed {licence}: that may rule out a commercial use "

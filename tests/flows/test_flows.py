@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.flow
 
 QUICK = load_config(None, ["length=6", "edit.card_seconds=1", "video.preset=ultrafast"])
-NAMES = ["analysis", "shots", "features", "music", "selection", "edit", "render", "quality"]
+NAMES = ["analysis", "shots", "features", "music", "selection", "lines", "edit", "render", "quality"]
 
 
 @pytest.fixture(scope="module")
