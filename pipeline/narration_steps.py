@@ -116,12 +116,17 @@ def write_script(
         "detector": name_detector(config.lines),
     }
 
+    if heard is None:
+        nothing = Script((), "nobody", ("the film has no sound: none of its lines can be heard",))
+        return work.reuse_or_make("script", SCRIPT_VERSION, inputs, Script, lambda: nothing)
+    index = heard.index
+
     def finish(script: Script) -> Script:
         """With the ends of its lines moved onto what is said."""
-        if heard is None or not script.lines:
+        if not script.lines:
             return script
         limits = [find_limits(told, line.number, seen.film) for line in script.lines]
-        spans = refine_spans(seen.film, [line.span for line in script.lines], limits, config.lines, heard.index)
+        spans = refine_spans(seen.film, [line.span for line in script.lines], limits, config.lines, index)
         return replace(
             script, lines=tuple(replace(line, span=span) for line, span in zip(script.lines, spans, strict=True))
         )

@@ -70,6 +70,7 @@ FEWEST_WORDS, MOST_WORDS = 2, 22
 IDEAL_WORDS = (4, 11)
 SAME_WORDS = 0.85  # cosine; the same thing said twice
 LEAST_WORTH = 0.3  # silence says more than a line below this
+FLOOR = 0.15  # small talk, whatever else there is
 LEAST_SHARE = 0.5  # of the best line's worth; where all are poor, the better half is still told
 CROWDED = 0.04  # of the film's length
 
@@ -155,7 +156,7 @@ def _choose_varied(worth: F64, vectors: F32, places: F64, lengths: Sequence[int]
         if not affordable.any():
             return chosen
         best = int(np.argmax(np.where(affordable, value, -np.inf)))
-        if value[best] < min(LEAST_WORTH, LEAST_SHARE * max(chosen.values(), default=0.0)):
+        if value[best] < max(FLOOR, min(LEAST_WORTH, LEAST_SHARE * max(chosen.values(), default=0.0))):
             return chosen
         chosen[best] = float(value[best])
         open_[best] = False

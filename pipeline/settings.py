@@ -174,7 +174,7 @@ class NarrationSettings(Section):
     words_per_second: float = Field(0.8, ge=0, le=4)
     """Words a second of trailer; speech has 2 to 3."""
     captioner: Captioner = Captioner.embedded
-    """What a shot shows is told by its dialogue (`embedded`), the encoder (`picture`) or a network (`smolvlm`, `minicpm`)."""
+    """What tells what a shot shows: its dialogue (`embedded`), the encoder (`picture`), a network (`smolvlm`, `minicpm`)."""
     score: Score = Score.mean
     """A line over several slots is scored by their `mean`, or by its `start`."""
     gap_seconds: float = Field(0.6, ge=0, le=10)

@@ -24,7 +24,7 @@ from pipeline.edit import (
     usable_seconds,
 )
 from pipeline.errors import NoSolutionError
-from pipeline.records import Film, Segments, Selection, Shots, Span, Track
+from pipeline.records import Cut, Film, Line, Placement, Segments, Selection, Shots, Span, Track
 from pipeline.settings import EditSettings, VideoSettings
 
 NTSC = Fraction(24000, 1001)
@@ -188,3 +188,43 @@ def test_cuts_take_their_place_and_length_from_the_slots() -> None:
         (2, 9, 60, 40, False),
     ]
     assert all(spans[c.shot].start < c.source.start < c.source.end < spans[c.shot].end for c in cuts)
+
+
+def test_a_line_over_its_own_shot_is_in_step_with_the_lips() -> None:
+    times = np.arange(2400) / 24
+    spans = tuple(Span(float(a), float(a + 10)) for a in range(0, 100, 10))
+    zeros = np.zeros(10, np.float32)
+    shots = Shots(film(), spans, (frozenset(),) * 10, zeros, zeros)
+    slots = Slots(Fraction(24), (0, 48, 96, 144), 144, (0.0, 0.5, 1.0))
+    chosen = Selection("f", "t", (7, 2, 9), (0.9, 0.8, 0.7), (0, 0, 0), (0, 0, 0), 1, 0, {}, {})
+    lines = [Line("Over there!", Span(26.43, 27.9)), Line("Elsewhere.", Span(40.0, 42.0))]
+
+    def cut(placed: Placement) -> tuple[Cut, ...]:
+        return lay_out(slots, chosen, shots, times, EditSettings(), placements=[placed], lines=lines)
+
+    middle = lay_out(slots, chosen, shots, times, EditSettings())[1].source
+    own = cut(Placement(0, "Over there!", lines[0].span, 1, 55, 0.5))
+    seconds_in = (55 - 48) / 24
+    assert own[1].source.start + seconds_in == pytest.approx(26.43, abs=0.5 / 24)
+    assert own[1].source != middle
+    assert [c.sound for c in own] == [True, False, True]  # the line is heard, and not a second time under itself
+    # another shot's line, a voice from outside, or one whose place cannot be reached leave the cut in the middle
+    for placed in (
+        Placement(1, "Elsewhere.", lines[1].span, 1, 55, 0.5),
+        Placement(0, "Over there!", lines[0].span, 1, 55, 0.5, Path("voice.wav")),
+        Placement(0, "Over there!", Span(29.8, 31.0), 1, 50, 0.5),
+    ):
+        assert cut(placed)[1].source == middle
+
+
+def test_a_scrap_of_a_sentence_is_not_heard() -> None:
+    times = np.arange(2400) / 24
+    spans = tuple(Span(float(a), float(a + 10)) for a in range(0, 100, 10))
+    zeros = np.zeros(10, np.float32)
+    shots = Shots(film(), spans, (frozenset(),) * 10, zeros, zeros)
+    slots = Slots(Fraction(24), (0, 48, 96, 144), 144, (0.0, 0.5, 1.0))
+    chosen = Selection("f", "t", (7, 2, 9), (0.9, 0.8, 0.7), (0, 0, 0), (0, 0, 0), 1, 0, {}, {})
+    first, second, _ = lay_out(slots, chosen, shots, times, EditSettings())
+    lines = [Line("Into the first.", Span(first.source.start - 2, first.source.start + 0.2))]
+    lines.append(Line("Barely into the second.", Span(second.source.end - 0.05, second.source.end + 2)))
+    assert [c.sound for c in lay_out(slots, chosen, shots, times, EditSettings(), lines=lines)] == [False, True, True]
