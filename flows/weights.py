@@ -28,12 +28,15 @@ Examples:
   HF_TOKEN=... trailer weights fetch dinov3
 """
 
-commands = typer.Typer(help="List and fetch the weights of stronger encoders.", rich_markup_mode=None)
+commands = typer.Typer(help="List and fetch the weights of stronger encoders and captioners.", rich_markup_mode=None)
 
 
 @commands.callback(invoke_without_command=True)
 def start(context: typer.Context) -> None:
-    """List and fetch the weights of stronger encoders. Into TRAILER_WEIGHTS_DIR, ~/.cache/trailer/weights without it."""
+    """List and fetch the weights of stronger encoders and captioners.
+
+    Into TRAILER_WEIGHTS_DIR, ~/.cache/trailer/weights without it.
+    """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit(UNUSABLE)

@@ -137,7 +137,7 @@ def test_the_flow_shows_what_it_does(film: Path, made: Path, tmp_path: Path, mon
     summary = state.result()
     assert summary["passed"] is True
     assert all(step["reused"] for step in summary["steps"])
-    seen = read_run(state, tasks=8)
+    seen = read_run(state, tasks=9)
     assert (seen.run.name, seen.run.state_name) == ("A Small Film", "Completed")
     assert [task.name for task in seen.tasks] == [f"{name}: A Small Film" for name in NAMES]
     assert [task.state_name for task in seen.tasks] == ["Cached"] * 8
