@@ -59,12 +59,14 @@ def name_detector(settings: LineSettings) -> str:
 
 
 def name_speech_model(settings: LineSettings, site: Site) -> str:
-    """The model that listens to a film without subtitles, for keys; "" for none."""
+    """The model that listens to a film without subtitles, with its fingerprint where it lies here; "" for none."""
     if not settings.speech_model:
         return ""
+    from pipeline.media import fingerprint_file
     from pipeline.speech import find_model
 
-    return str(find_model(settings.speech_model, site.weights_dir) or settings.speech_model)
+    folder = find_model(settings.speech_model, site.weights_dir)
+    return f"{settings.speech_model} {fingerprint_file(folder / 'model.bin') if folder else ''}".strip()
 
 
 def check_request(config: TrailerConfig, site: Site, *, encoder: bool = True, selection: bool = True) -> None:
@@ -96,9 +98,15 @@ def check_request(config: TrailerConfig, site: Site, *, encoder: bool = True, se
             raise MissingDependencyError(
                 "listening to a film needs faster-whisper: pip install 'trailer-pipeline[asr]'"
             )
+        if config.lines.speech_model:
+            from pipeline.speech import check_model
+
+            check_model(config.lines.speech_model, site.weights_dir)
         if config.narration.chooser is Chooser.llm:
             from pipeline.screenwriter import open_chat
 
+            if importlib.util.find_spec("openai") is None:
+                raise MissingDependencyError("openai is not installed: pip install 'trailer-pipeline[llm]'")
             open_chat(config.llm)
 
 

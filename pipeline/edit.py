@@ -173,14 +173,16 @@ def lay_out(
     *,
     placements: Sequence[Placement] = (),
     lines: Sequence[Line] = (),
+    captions: Sequence[str] = (),
 ) -> tuple[Cut, ...]:
     """One cut per slot from the middle of its shot. times: timestamps of the film's pictures.
 
     placements: where a placed line begins over the very shot in which it is spoken, the cut is moved in the shot so that
     the lips are in step, if it can be. lines: all that is said in the film; a cut's own sound is left out where it would be
-    a scrap of it. Raises ValueError when a shot is too short for its slot: selection must not allow it.
+    a scrap of it. captions: what each slot shows, where known. Raises ValueError when a shot is too short for its slot: selection must not allow it.
     """
     cuts = []
+    usual = float(np.median(np.diff(times)))
     spoken = np.array([[line.span.start, line.span.end] for line in lines]).reshape(-1, 2)
     for slot, (shot, length) in enumerate(zip(selection.shots, slots.lengths, strict=True)):
         clear, duration = shots.clear[shot], length / slots.frame_rate
@@ -189,7 +191,7 @@ def lay_out(
             if placed.slot == slot and placed.voice is None and clear.start <= placed.span.start < clear.end:
                 wanted = placed.span.start - float((placed.start_frame - slots.edges[slot]) / slots.frame_rate)
                 moved = place_cut(clear, duration, times, settings.margin_frames, wanted=wanted)
-                if abs(moved.start - wanted) <= IN_STEP:
+                if abs(moved.start - AIM * usual - wanted) <= IN_STEP:
                     source = moved
         overlap = np.minimum(spoken[:, 1], source.end) - np.maximum(spoken[:, 0], source.start)
         cuts.append(
@@ -202,6 +204,7 @@ def lay_out(
                 confidence=round(selection.confidence[slot], 4),
                 pinned=slot in selection.pinned,
                 sound=not bool((overlap > SCRAP).any()),
+                caption=captions[slot] if captions else "",
             )
         )
     return tuple(cuts)

@@ -50,6 +50,7 @@ def edit_to_json(edit: EditList) -> str:
                 "confidence": cut.confidence,
                 "pinned": cut.pinned,
                 **({} if cut.sound else {"sound": False}),
+                **({"caption": cut.caption} if cut.caption else {}),
             }
             for cut in edit.cuts
         ],
@@ -110,7 +111,7 @@ def read_edit(path: Path) -> EditList:
 
 def _edit_from_tree(tree: dict[str, Any]) -> EditList:
     film, output, music = tree["film"], tree["output"], tree["music"]
-    return EditList(
+    edit = EditList(
         version=str(tree["version"]),
         seed=int(tree["seed"]),
         title=str(tree.get("title", "")),
@@ -140,18 +141,19 @@ def _edit_from_tree(tree: dict[str, Any]) -> EditList:
                 confidence=float(c.get("confidence", 1.0)),
                 pinned=bool(c.get("pinned", False)),
                 sound=bool(c.get("sound", True)),
+                caption=_text(c.get("caption", "")),
             )
             for c in tree["cuts"]
         ),
         cards=tuple(Card(str(c["text"]), int(c["start_frame"]), int(c["frames"])) for c in tree["cards"]),
         narration=tuple(
             Placement(
-                line=int(p["line"]),
-                text=str(p["text"]),
+                line=_whole(p["line"]),
+                text=_text(p["text"]),
                 span=Span(_seconds(p["source_start"]), _seconds(p["source_end"])),
-                slot=int(p["slot"]),
-                start_frame=int(p["start_frame"]),
-                similarity=float(p["similarity"]),
+                slot=_whole(p["slot"]),
+                start_frame=_whole(p["start_frame"]),
+                similarity=_seconds(p["similarity"]),
                 voice=Path(str(p["voice"])) if p.get("voice") else None,
             )
             for p in tree["narration"]
@@ -168,6 +170,25 @@ def _edit_from_tree(tree: dict[str, Any]) -> EditList:
         shots=tuple(Span(_seconds(a), _seconds(b)) for a, b in tree["shots"]),
         warnings=tuple(str(w) for w in tree.get("warnings", [])),
     )
+    _check_narration(edit)
+    return edit
+
+
+def _check_narration(edit: EditList) -> None:
+    """Every line is heard whole within the trailer. Raises ValueError."""
+    for number, placed in enumerate(edit.narration):
+        where = f"narration entry {number + 1}"
+        if placed.span.duration <= 0:
+            raise ValueError(f"{where} lasts {placed.span.duration:g} s")
+        frames = placed.span.duration * edit.output.frame_rate
+        # compared as whole numbers first: no figure is too large for that
+        if not 0 <= placed.start_frame < edit.output.frames or placed.start_frame + frames > edit.output.frames + 1:
+            raise ValueError(
+                f"{where} starts at frame {placed.start_frame} and lasts {placed.span.duration:.2f} s: it does not lie "
+                f"within the trailer's {edit.output.frames} frames"
+            )
+        if placed.slot >= len(edit.cuts):
+            raise ValueError(f"{where} names slot {placed.slot} of {len(edit.cuts)}")
 
 
 def _seconds(value: Any) -> float:
@@ -175,6 +196,18 @@ def _seconds(value: Any) -> float:
     if not math.isfinite(seconds):
         raise ValueError(f"{value} is not a time")
     return seconds
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or int(value) != value or value < 0:
+        raise ValueError(f"{str(value)[:40]} is not a whole number from 0 on")
+    return int(value)
+
+
+def _text(value: Any) -> str:
+    text = str(value)
+    text.encode()  # half a surrogate pair could not be written again; UnicodeEncodeError is a ValueError
+    return text
 
 
 def _index(value: Any) -> int:

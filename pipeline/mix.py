@@ -140,23 +140,23 @@ def _line_gains(lines: Sequence[_Laid], ducked: F32, music_lufs: float, over_mus
     common = music_lufs if np.isfinite(music_lufs) else LUFS_WITHOUT_MUSIC
     loudness = [measure_samples(line.own) for line in lines]
     silent = [
-        _level_db(line.own) < SILENT_LINE_DB or not np.isfinite(own) for line, own in zip(lines, loudness, strict=True)
+        level_db(line.own) < SILENT_LINE_DB or not np.isfinite(own) for line, own in zip(lines, loudness, strict=True)
     ]
     for line, own, nothing in zip(lines, loudness, silent, strict=True):
         if not nothing:
-            over = _level_db(line.own) + common - own - _level_db(ducked[line.start : line.end])
+            over = level_db(line.own) + common - own - level_db(ducked[line.start : line.end])
             common += max(0.0, over_music_db - over)
     gains = []
     for line, own, nothing in zip(lines, loudness, silent, strict=True):
         lift = common - own if np.isfinite(own) else MOST_LINE_LIFT_DB
         if nothing:
             lift = min(lift, MOST_LINE_LIFT_DB)
-            log.warning("the line %r has almost no sound (%.0f dBFS)", line.text, _level_db(line.own))
+            log.warning("the line %r has almost no sound (%.0f dBFS)", line.text, level_db(line.own))
         gains.append(np.float32(10 ** (lift / 20)))
     return gains
 
 
-def _level_db(samples: F32) -> float:
+def level_db(samples: F32) -> float:
     """RMS of (n, 2) in dB of full scale; -200 for none."""
     power = float(np.mean(samples.astype(np.float64) ** 2)) if len(samples) else 0.0
     return 10 * float(np.log10(max(power, 1e-20)))

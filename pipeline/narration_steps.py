@@ -14,8 +14,9 @@ from pipeline.captions import caption_slots
 from pipeline.choices import name_detector, name_speech_model
 from pipeline.cues import Cue
 from pipeline.errors import ChatError
+from pipeline.mix import SILENT_LINE_DB, level_db
 from pipeline.narration import place_lines
-from pipeline.quotes import choose_quotes, find_allowed, measure_clearness
+from pipeline.quotes import choose_quotes, find_allowed, find_secret, measure_clearness
 from pipeline.records import (
     Analysis,
     Captions,
@@ -30,8 +31,8 @@ from pipeline.records import (
     Span,
 )
 from pipeline.screenwriter import choose_with_model, describe_request, open_chat
-from pipeline.settings import Captioner, Chooser, Site, TrailerConfig
-from pipeline.sound import choose_sound
+from pipeline.settings import Captioner, Chooser, GuardSettings, Site, TrailerConfig
+from pipeline.sound import choose_sound, read_sound
 from pipeline.steps import Progress, slots_of
 from pipeline.subtitles import find_sources, read_lines
 from pipeline.voice import refine_spans
@@ -40,6 +41,8 @@ from pipeline.workdir import Artifact, Made, WorkDir
 
 log = logging.getLogger("trailer")
 
+# what place_lines reads of [narration]
+PLACING = {"score", "gap_seconds", "peak_seconds", "spread_weight", "quiet_weight"}
 LINES_VERSION, SCRIPT_VERSION, CAPTIONS_VERSION, NARRATION_VERSION = 1, 1, 1, 1
 
 
@@ -47,21 +50,28 @@ def find_lines(
     work: WorkDir, film: Film, config: TrailerConfig, site: Site, subtitles: Path | None, *, progress: Progress
 ) -> Made[Lines]:
     """What is said in the film: from its subtitles, else from its sound. subtitles: the file to read; none: look for one."""
-    settings = config.lines
-    sources = find_sources(film, settings, subtitles)
+    settings, heard = config.lines, config.sound.language
+    sources = find_sources(film, settings, subtitles, heard=heard)
     model = settings.speech_model
 
     def recognise(film: Film) -> tuple[Cue, ...]:
         from pipeline.speech import recognise_speech
 
         return recognise_speech(
-            film, model, settings.language, device=site.device, weights_dir=site.weights_dir, progress=progress
+            film,
+            model,
+            settings.language,
+            device=site.device,
+            weights_dir=site.weights_dir,
+            progress=progress,
+            heard=heard,
         )
 
     inputs = {
         "film": film.fingerprint,
-        "sources": [[source.title, source.language, source.fingerprint] for source in sources],
+        "sources": [[source.title, source.language, source.fingerprint, source.named] for source in sources],
         "language": settings.language,
+        "heard": heard,
         "speech": name_speech_model(settings, site),
     }
     return work.reuse_or_make(
@@ -69,7 +79,7 @@ def find_lines(
         LINES_VERSION,
         inputs,
         Lines,
-        lambda: read_lines(film, settings, sources, recognise=recognise if model else None),
+        lambda: read_lines(film, settings, sources, recognise=recognise if model else None, heard=heard),
     )
 
 
@@ -125,11 +135,11 @@ def write_script(
         """With the ends of its lines moved onto what is said."""
         if not script.lines:
             return script
-        limits = [find_limits(told, line.number, seen.film) for line in script.lines]
-        spans = refine_spans(seen.film, [line.span for line in script.lines], limits, config.lines, index)
-        return replace(
-            script, lines=tuple(replace(line, span=span) for line, span in zip(script.lines, spans, strict=True))
-        )
+        limits = [find_limits(told, line.number, cut, config.guards) for line in script.lines]
+        # the film as it lies now: it may have been analysed when it lay elsewhere
+        spans = refine_spans(film, [line.span for line in script.lines], limits, config.lines, index)
+        heard_lines = [replace(line, span=span) for line, span in zip(script.lines, spans, strict=True)]
+        return leave_out_silent(replace(script, lines=tuple(heard_lines)), film, index)
 
     if config.narration.chooser is Chooser.llm:
         request = describe_request(told, title, words, allowed, config.llm)
@@ -160,12 +170,30 @@ def write_script(
     return work.reuse_or_make("script", SCRIPT_VERSION, {**inputs, "encoder": encoder.name}, Script, choose)
 
 
-def find_limits(lines: Lines, number: int, film: Film) -> Span:
-    """What the sound of a line may not leave: where the lines before and after it end and begin."""
+def find_limits(lines: Lines, number: int, shots: Shots, guards: GuardSettings) -> Span:
+    """What the sound of a line may not leave: where the lines before and after it end and begin, and what may be told."""
     span = lines.lines[number].span
-    before = max((line.span.end for line in lines.lines if line.span.end <= span.start), default=film.start)
-    after = min((line.span.start for line in lines.lines if line.span.start >= span.end), default=film.end)
-    return Span(before, after)
+    before = max((line.span.end for line in lines.lines[:number]), default=shots.film.start)
+    after = min((line.span.start for line in lines.lines[number + 1 :]), default=shots.film.end)
+    for secret in find_secret(shots, guards):
+        if secret.end <= span.start:
+            before = max(before, secret.end)
+        if secret.start >= span.end:
+            after = min(after, secret.start)
+    return Span(min(before, span.start), max(after, span.end))
+
+
+def leave_out_silent(script: Script, film: Film, index: int) -> Script:
+    """Without the lines at which the film is silent: a translated sign, a mute passage."""
+    spans = [line.span for line in script.lines]
+    kept, warnings = [], list(script.warnings)
+    pieces = read_sound(film.path, spans, sample_rate=16000, channels=1, stream_index=index, speech=True)
+    for line, piece in zip(script.lines, pieces, strict=True):
+        if level_db(piece) < SILENT_LINE_DB:
+            warnings.append(f"the line “{line.text}” was left out: the film is silent there")
+        else:
+            kept.append(line)
+    return replace(script, lines=tuple(kept), warnings=tuple(warnings))
 
 
 def caption(
@@ -203,7 +231,7 @@ def caption(
         "lines": lines.key,
         "script": script.key,
         "selection": selection.key,
-        "captioner": str(captioner),
+        "captioner": [str(captioner), network.name if network is not None else ""],
         "sentences": sentences.name,
         "weights": weights,
     }
@@ -246,7 +274,7 @@ def narrate(
         "edit": config.edit.model_dump(),
         "script": script.key,
         "captions": captions.key,
-        "narration": config.narration.model_dump(mode="json"),
+        "narration": config.narration.model_dump(mode="json", include=PLACING),
     }
 
     def make() -> Narration:

@@ -72,12 +72,13 @@ def find_line(said: F32, around: F32) -> Heard:
     """
     from scipy.signal import correlate
 
-    one, other = said.mean(axis=1, dtype=np.float64), around.mean(axis=1, dtype=np.float64)
-    own = float(one @ one)
+    one, other = said.astype(np.float64), around.astype(np.float64)
+    own = float(np.sum(one**2))
     if not len(one) or len(one) > len(other) or own < 1e-12:
         return Heard(0.0, 0.0, NOT_THERE_DB)
-    products = correlate(other, one, mode="valid", method="fft")
-    sums = np.concatenate([[0.0], np.cumsum(other**2)])
+    # side by side, not their mean: what is opposite on the two sides would cancel
+    products = sum(correlate(other[:, side], one[:, side], mode="valid", method="fft") for side in range(2))
+    sums = np.concatenate([[0.0], np.cumsum(np.sum(other**2, axis=1))])
     power = np.maximum(sums[len(one) :] - sums[: -len(one)], 1e-12)
     alike = products / np.sqrt(own * power)
     best = int(np.argmax(alike))

@@ -87,8 +87,7 @@ class SentenceEncoder(Protocol):
 
 def find_allowed(lines: Lines, shots: Shots, guards: GuardSettings) -> tuple[int, ...]:
     """Numbers of the lines that may be told: none spoken over the ending, the credits or the opening titles."""
-    told = {"ending"} | ({"credits", "opening"} if guards.credits else set())
-    secret = [span for span, flags in zip(shots.spans, shots.flags, strict=True) if flags & told]
+    secret = find_secret(shots, guards)
     starts = np.array([span.start for span in secret])
     ends = np.array([span.end for span in secret])
     return tuple(
@@ -96,6 +95,12 @@ def find_allowed(lines: Lines, shots: Shots, guards: GuardSettings) -> tuple[int
         for number, line in enumerate(lines.lines)
         if not len(secret) or not ((starts < line.span.end) & (ends > line.span.start)).any()
     )
+
+
+def find_secret(shots: Shots, guards: GuardSettings) -> list[Span]:
+    """The shots whose words may not be told: the ending, and as guarded the credits and opening titles."""
+    kept = {"ending"} | ({"credits", "opening"} if guards.credits else set())
+    return [span for span, flags in zip(shots.spans, shots.flags, strict=True) if flags & kept]
 
 
 def hide_ending(lines: Lines, guards: GuardSettings) -> tuple[int, ...]:

@@ -379,7 +379,8 @@ class Narration:
 class Cut:
     """One entry of the edit: trailer frames [start_frame, start_frame + frames) show the film from source.start on.
 
-    sound: whether the film's own sound is heard with it; not where that would be a scrap of somebody's sentence.
+    sound: whether the film's own sound is heard with it; not where that would be a scrap of somebody's sentence. caption:
+    what it shows, in words, where that was asked.
     """
 
     slot: int
@@ -390,6 +391,7 @@ class Cut:
     confidence: float = 1.0
     pinned: bool = False
     sound: bool = True
+    caption: str = ""
 
     def __post_init__(self) -> None:
         if self.frames <= 0 or self.start_frame < 0:

@@ -73,6 +73,12 @@ def render_trailer(
     program = find_ffmpeg(site.ffmpeg)
     config = parse_config(edit.config)
     film = find_film(edit)
+    for placed in edit.narration:
+        if placed.voice is None and not film.start - 1 <= placed.span.start < placed.span.end <= film.end + 1:
+            raise InputError(
+                f"the edit list takes the line “{placed.text}” from {placed.span.start:.2f} to {placed.span.end:.2f} s: the "
+                f"film lasts from {film.start:.2f} to {film.end:.2f} s"
+            )
     if fingerprint_file(check_readable(edit.music.path, "track")) != edit.music.fingerprint:
         raise InputError(
             f"{edit.music.path} is not the track that the edit list was made from (its content has changed)"

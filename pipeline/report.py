@@ -27,6 +27,7 @@ video { width: 100%; max-height: 70vh; background: #000; border-radius: .4rem; }
   list-style: none; }
 .sheet li { border: 1px solid var(--line); border-radius: .4rem; overflow: hidden; font-size: .8rem; }
 .sheet img { width: 100%; display: block; background: #000; } .sheet p { margin: 0; padding: .3rem .5rem; }
+.sheet .caption { opacity: .75; padding-top: 0; }
 .bar { height: .3rem; background: var(--soft); } .bar i { display: block; height: 100%; background: #3f7fd0; }
 .strip { position: relative; height: 2.2rem; background: var(--soft); border-radius: .3rem; }
 .strip i { position: absolute; top: 0; bottom: 0; background: #3f7fd0; min-width: 2px; border-radius: 1px; }
@@ -118,9 +119,11 @@ def _sheet_items(edit: EditList, thumbnails: Sequence[U8]) -> str:
             )
         else:
             text, label, bar = f"{at}<br>card", f"card: {piece.text}", ""
+        shown = piece.caption if isinstance(piece, Cut) else ""
+        caption = f'<p class="caption">{html.escape(shown)}</p>' if shown else ""
         items.append(
             f'<li><img alt="{html.escape(label, quote=True)}" src="data:image/jpeg;base64,{picture}">'
-            f'<div class="bar" title="confidence">{bar}</div><p>{text}</p></li>'
+            f'<div class="bar" title="confidence">{bar}</div><p>{text}</p>{caption}</li>'
         )
     return "".join(items)
 

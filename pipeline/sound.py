@@ -98,10 +98,10 @@ class Mono:
         self._fifo = AudioFifo()
 
 
-def decode_sound(film: Film, *, sample_rate: int, damage: Damage) -> Iterator[Sound]:
+def decode_sound(film: Film, *, sample_rate: int, damage: Damage, language: str = "") -> Iterator[Sound]:
     """The mono sound of the chosen track alone, the same as decode_film gives it; no picture is decoded."""
     with open_media(film.path) as container:
-        audio = pick_sound(container, film)
+        audio = pick_sound(container, film, language)
         if audio is None:
             return
         mono = Mono(sample_rate)
@@ -111,9 +111,9 @@ def decode_sound(film: Film, *, sample_rate: int, damage: Damage) -> Iterator[So
         yield from mono.flush()
 
 
-def pick_sound(container: InputContainer, film: Film) -> AvAudioStream | None:
+def pick_sound(container: InputContainer, film: Film, language: str = "") -> AvAudioStream | None:
     """The sound track that a viewer hears: see choose_sound."""
-    chosen = choose_sound(film.audio)
+    chosen = choose_sound(film.audio, language)
     if chosen is None:
         return None
     return next(stream for stream in container.streams.audio if stream.index == chosen.index)
@@ -261,6 +261,26 @@ def _place(samples: F32, block: F32, at: float, sample_rate: int) -> None:
     low, high = max(0, start), min(len(samples), start + len(block))
     if high > low:
         samples[low:high] = block[low - start : high - start]
+
+
+def find_sounding(path: Path, *, longest: float) -> Span:
+    """From when to when a sound file sounds, on its own clock, found by decoding it: containers round, and some guess.
+
+    Raises InputError where nothing decodes, or it lasts more than `longest` seconds.
+    """
+    with open_media(path, "sound file") as container:
+        if not container.streams.audio:
+            raise InputError(f"{path} holds no sound")
+        start = end = None
+        for frame in read_frames(container, [container.streams.audio[0]], Damage()):
+            if isinstance(frame, AudioFrame) and frame.time is not None and frame.samples:
+                start = frame.time if start is None else start
+                end = max(end or start, frame.time + frame.samples / frame.sample_rate)
+                if end - start > longest:
+                    raise InputError(f"{path} lasts more than {longest:g} s")
+    if start is None or end is None or end <= start:
+        raise InputError(f"{path} cannot be decoded: no sound comes out of it")
+    return Span(start, end)
 
 
 def read_track(path: Path, *, sample_rate: int, channels: int = 1, longest: float = LONGEST_GAP) -> F32:

@@ -51,6 +51,7 @@ class Transcriber(Protocol):
         vad_filter: bool,
         word_timestamps: bool,
         condition_on_previous_text: bool,
+        temperature: float,
     ) -> tuple[Iterable[Any], Any]: ...
 
 
@@ -63,12 +64,14 @@ def recognise_speech(
     weights_dir: Path,
     progress: Callable[[float], None] | None = None,
     transcriber: Transcriber | None = None,
+    heard: str = "",
 ) -> tuple[Cue, ...]:
     """What is said in the film's chosen sound track, sentence by sentence, in seconds on the film's clock.
 
     model: a folder with a Whisper model in CTranslate2's format, or a name; see load_model. language: a code such as en or
     eng; empty: the one that is heard first. device: auto, cpu or cuda. progress is told the share done, 0..1.
-    transcriber: an opened model instead. Nothing where the film is silent. Raises MissingDependencyError without the extra
+    transcriber: an opened model instead. heard: which of the film's
+    sound tracks, see choose_sound. Nothing where the film is silent. Raises MissingDependencyError without the extra
     `asr` or the model, InputError for a language that the model does not know.
     """
     if not film.audio:
@@ -77,13 +80,14 @@ def recognise_speech(
     code = normalise_language(language)
     spoken = None if code == UNKNOWN else code
     cues: list[Cue] = []
-    for time, samples in cut_windows(film):
+    for time, samples in cut_windows(film, language=heard):
         try:
             segments, info = transcriber.transcribe(
                 samples,
                 language=spoken,
                 vad_filter=True,
                 word_timestamps=True,
+                temperature=0.0,  # its default falls back on sampling, which gives other words every time
                 condition_on_previous_text=False,  # else one misheard passage is repeated for minutes
             )
         except ValueError as error:  # of a language code
@@ -91,13 +95,13 @@ def recognise_speech(
                 f"the speech model {model} cannot listen for the language {language!r}: {error}"
             ) from error
         end = time + len(samples) / SAMPLE_RATE
-        heard = False
+        spoke = False
         for segment in segments:  # listened to as it is asked for
             cues.extend(_make_cues(segment, time, end))
-            heard = True
+            spoke = True
             if progress is not None:
                 progress(_share(film, time + segment.end))
-        if heard and spoken is None:
+        if spoke and spoken is None:
             spoken = info.language  # decided once: a film's language does not change by the window
         if progress is not None:
             progress(_share(film, end))
@@ -130,14 +134,14 @@ def _close_cue(words: Sequence[Word], offset: float, latest: float) -> Iterator[
         yield Cue(start, max(start, end), text)
 
 
-def cut_windows(film: Film, *, seconds: float = WINDOW_SECONDS) -> Iterator[tuple[float, F32]]:
+def cut_windows(film: Film, *, seconds: float = WINDOW_SECONDS, language: str = "") -> Iterator[tuple[float, F32]]:
     """The film's sound in windows (n,) of at most so many seconds at 16 kHz, and when each begins on the film's clock.
 
     Windows are cut where it is quietest. Holes in the sound are silence in the window, or end it where they are longer.
     """
     buffer = np.zeros(round(seconds * SAMPLE_RATE), np.float32)
     origin, filled = 0.0, 0
-    for sound in decode_sound(film, sample_rate=SAMPLE_RATE, damage=Damage()):
+    for sound in decode_sound(film, sample_rate=SAMPLE_RATE, damage=Damage(), language=language):
         samples = sound.samples
         if filled == 0:
             origin = sound.time
@@ -179,6 +183,25 @@ def find_model(model: str, weights_dir: Path) -> Path | None:
     return None
 
 
+def _say_absent(model: str, weights_dir: Path) -> MissingDependencyError:
+    return MissingDependencyError(
+        f"no speech model {model!r} on this machine, and none is fetched: put the folder of a Whisper model in "
+        f"CTranslate2's format (model.bin, config.json, tokenizer.json) at {weights_dir / 'whisper' / model}, or name its path"
+    )
+
+
+def check_model(model: str, weights_dir: Path) -> None:
+    """Refuse a model that is not on this machine, without opening it. Raises MissingDependencyError."""
+    if find_model(model, weights_dir) is not None:
+        return
+    from faster_whisper.utils import download_model
+
+    try:
+        download_model(model, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise _say_absent(model, weights_dir) from error
+
+
 def load_model(model: str, *, device: str, weights_dir: Path) -> Transcriber:
     """Open a Whisper model that lies on this machine; nothing is fetched.
 
@@ -193,7 +216,6 @@ def load_model(model: str, *, device: str, weights_dir: Path) -> Transcriber:
             "listening to a film needs faster-whisper: pip install 'trailer-pipeline[asr]'"
         ) from error
     folder = find_model(model, weights_dir)
-    place = weights_dir / "whisper" / model
     if folder is not None and not (folder / "tokenizer.json").is_file():  # faster-whisper would go and fetch one
         raise MissingDependencyError(f"the speech model {folder} lacks its tokenizer.json: copy the whole model there")
     try:
@@ -201,10 +223,7 @@ def load_model(model: str, *, device: str, weights_dir: Path) -> Transcriber:
             str(folder or model), device=device, compute_type="auto", local_files_only=True
         )
     except (OSError, ValueError) as error:  # not in the cache; not a name that it knows
-        raise MissingDependencyError(
-            f"no speech model {model!r} on this machine, and none is fetched: put the folder of a Whisper model in"
-            f" CTranslate2's format (model.bin, config.json, tokenizer.json) at {place}, or name its path"
-        ) from error
+        raise _say_absent(model, weights_dir) from error
     except RuntimeError as error:  # CTranslate2's: a file that it cannot read, a device that is not there
         raise InputError(f"the speech model {folder or model} cannot be opened on {device}: {error}") from error
     return opened

@@ -28,6 +28,7 @@ from pipeline.music import choose_offset, segment_music
 from pipeline.quality import Measured, check_trailer
 from pipeline.records import (
     Analysis,
+    Captions,
     EditList,
     Features,
     Film,
@@ -232,6 +233,7 @@ def make_edit(
     selection: Artifact[Selection],
     lines: Artifact[Lines] | None,
     script: Artifact[Script] | None,
+    captions: Artifact[Captions] | None,
     narration: Artifact[Narration] | None,
     config: TrailerConfig,
     site: Site,
@@ -241,13 +243,13 @@ def make_edit(
 ) -> Made[EditList]:
     """The whole plan. film and track: as they lie now; the artifacts may have been made when they lay elsewhere.
 
-    lines, script, narration: none where the trailer does not speak.
+    lines, script, captions, narration: none where the trailer does not speak.
     """
     del progress
     models = name_models(config, site)
     inputs = {
         "selection": selection.key,
-        "voice": [made.key for made in (lines, script, narration) if made is not None],
+        "voice": [made.key for made in (lines, script, captions, narration) if made is not None],
         "models": models,
         "film": str(film.path),
         "track": str(track.path),
@@ -266,8 +268,10 @@ def make_edit(
         voice = {"lines": told.source or "none found"} if lines else {}
         if script is not None:
             voice["chooser"] = script.load().chooser
-            voice["captioner"] = str(config.narration.captioner)
             warnings += [*script.load().warnings, *said.warnings]
+        shown = captions.load() if captions else None
+        if shown is not None:
+            voice["captioner"] = shown.captioner
         heard = choose_sound(film.audio, config.sound.language)
         if heard is None:
             warnings.append("the film has no sound: the trailer has music only")
@@ -295,7 +299,16 @@ def make_edit(
                 start=seen.film.start,
             ),
             output=Output(width, height, rate, slots.frames, config.sound.loudness_lufs),
-            cuts=lay_out(slots, chosen, cut, seen.times, config.edit, placements=said.placements, lines=told.lines),
+            cuts=lay_out(
+                slots,
+                chosen,
+                cut,
+                seen.times,
+                config.edit,
+                placements=said.placements,
+                lines=told.lines,
+                captions=shown.texts if shown else (),
+            ),
             cards=make_cards(slots, title),
             narration=said.placements,
             music=Music(

@@ -72,13 +72,16 @@ class _Kind:
     for_deaf: bool
 
 
-def find_sources(film: Film, settings: LineSettings, named: Path | None = None) -> tuple[Source, ...]:
+def find_sources(
+    film: Film, settings: LineSettings, named: Path | None = None, *, heard: str = ""
+) -> tuple[Source, ...]:
     """Where the film's lines may come from, in the order in which to try.
 
     named alone where it is given. Else the files beside the film that are called as media servers call them
     (Film.en.srt, Film.en.forced.srt, also in a folder Subs), and the text streams inside the film: those in the wanted
     language (else that of the film's sound, else English, else unknown, else any), a file before a stream, plain ones before
     ones for the deaf; forced ones and commentaries last. With settings.language none of another known language is used.
+    heard: the language of the sound that is asked for, see choose_sound.
     Raises InputError for a named file that is not there or cannot be read.
     """
     if named is not None:
@@ -87,24 +90,24 @@ def find_sources(film: Film, settings: LineSettings, named: Path | None = None) 
         return (_make_file_source(film, named, kind.language, named=True),)
     ranked: list[tuple[tuple[bool, int, bool, bool, int], Source]] = []
     for number, (kind, source) in enumerate([*_find_files(film), *_find_streams(film)]):
-        rank = _rank_language(kind.language, film, normalise_language(settings.language))
+        rank = _rank_language(kind.language, find_spoken_language(film, heard), normalise_language(settings.language))
         if rank is not None:
             ranked.append(((kind.partial, rank, source.kind == "stream", kind.for_deaf, number), source))
     return tuple(source for _, source in sorted(ranked, key=lambda pair: pair[0]))
 
 
-def _rank_language(language: str, film: Film, wanted: str) -> int | None:
+def _rank_language(language: str, spoken: str, wanted: str) -> int | None:
     """0 for the best; None for one that may not be used."""
     if wanted != UNKNOWN:
         return {wanted: 0, UNKNOWN: 1}.get(language)
-    if language == find_spoken_language(film) != UNKNOWN:
+    if language == spoken != UNKNOWN:
         return 0
     return {"en": 1, UNKNOWN: 2}.get(language, 3)
 
 
-def find_spoken_language(film: Film) -> str:
-    """The language of the sound that a viewer hears, as its track says; "und" unknown."""
-    sound = choose_sound(film.audio)
+def find_spoken_language(film: Film, heard: str = "") -> str:
+    """The language of the sound that a viewer hears, as its track says; "und" unknown. heard: the one asked for."""
+    sound = choose_sound(film.audio, heard)
     return normalise_language(sound.language) if sound else UNKNOWN
 
 
@@ -261,6 +264,7 @@ def read_lines(
     sources: Sequence[Source],
     *,
     recognise: Callable[[Film], tuple[Cue, ...]] | None = None,
+    heard: str = "",
 ) -> Lines:
     """The film's lines from the first of the sources that can be used; none of them: from its sound, if recognise is given.
 
@@ -285,7 +289,7 @@ def read_lines(
     if recognise is not None:
         lines, _ = _fit_lines(make_lines(recognise(film)), film)
         language = normalise_language(settings.language)
-        language = find_spoken_language(film) if language == UNKNOWN else language
+        language = find_spoken_language(film, heard) if language == UNKNOWN else language
         if lines:
             return Lines(
                 film.fingerprint, lines, f"speech recognition ({settings.speech_model})", language, tuple(warnings)

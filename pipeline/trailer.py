@@ -24,7 +24,7 @@ from pipeline.report import clock, draw_report, draw_sheet
 from pipeline.runner import Runner, StepTime
 from pipeline.settings import Site, TrailerConfig
 from pipeline.subtitles import find_sources, read_source
-from pipeline.voicefile import fingerprint_voice
+from pipeline.voicefile import read_voice
 from pipeline.workdir import WorkDir, deliver_file, deliver_text
 
 log = logging.getLogger("trailer")
@@ -88,7 +88,7 @@ def make_trailer(
         track = probe_track(choose_bed(luma=luma, motion=motion))
     segments = runner.step("music", steps.segment, work, track, config)
     selection = runner.step("selection", steps.select, work, analysis, shots, features, segments, config, site)
-    lines = script = narration = None
+    lines = script = captions = narration = None
     if config.narration.enabled:
         lines = runner.step("lines", speaking.find_lines, work, film, config, site, subtitles)
         if len(lines.load()) or voice is not None:
@@ -133,6 +133,7 @@ def make_trailer(
         selection,
         lines,
         script,
+        captions,
         narration,
         config,
         site,
@@ -197,10 +198,10 @@ def hand_over(
 def check_voice(film: Film, config: TrailerConfig, subtitles: Path | None, voice: Path | None) -> None:
     """Refuse, before any long work, what the user named and cannot be used. Raises InputError."""
     if subtitles is not None:
-        for source in find_sources(film, config.lines, subtitles):
+        for source in find_sources(film, config.lines, subtitles, heard=config.sound.language):
             read_source(source)
     if voice is not None:
-        fingerprint_voice(voice)
+        read_voice(voice, None)
 
 
 def check_out(out: Path, film: Path, music: Path | None) -> Path:

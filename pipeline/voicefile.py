@@ -7,19 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError
-from pipeline.media import check_readable, fingerprint_file, probe_track
-from pipeline.records import Lines, ScriptLine, Span
+from pipeline.media import check_readable, fingerprint_file
+from pipeline.records import Lines, ScriptLine
+from pipeline.sound import find_sounding
 
 MOST_BYTES = 4 << 20
 MOST_LINES = 200
+LONGEST = 120.0  # s of one recording
+MOST_WORTH = 1e9
 
 
-def read_voice(path: Path, lines: Lines) -> tuple[ScriptLine, ...]:
+def read_voice(path: Path, lines: Lines | None) -> tuple[ScriptLine, ...]:
     """What a voice file says, in its order: `[{"file": "a.wav", "text": "..."}, {"file": "b.wav", "line": 7}]`.
 
     file: a sound file, from the voice file's folder on; all of it is heard. text: what it says; or line: the number of
     the film's line that it says. worth: optional number, the lowest is left out first; else the last is.
-    Raises InputError, naming the entry, for what cannot be used.
+    lines: none where they are not known yet: then no number of a line is refused, and its text stays empty. Raises
+    InputError, naming the entry, for what cannot be used.
     """
     entries = _read_entries(path)
     script = []
@@ -30,14 +34,10 @@ def read_voice(path: Path, lines: Lines) -> tuple[ScriptLine, ...]:
         unknown = set(entry) - {"file", "text", "line", "worth"}
         if unknown:
             raise InputError(f"{where}: {', '.join(sorted(unknown))} means nothing here (file, text, line, worth)")
-        track = probe_track(path.parent / entry["file"])
-        if track.duration <= 0:
-            raise InputError(f"{where}: {track.path} has no length")
+        file = check_readable(path.parent / entry["file"], "recording")
+        span = find_sounding(file, longest=LONGEST)
         line, text = _find_line(entry, lines, number, where)
-        worth = entry.get("worth", -number)
-        if isinstance(worth, bool) or not isinstance(worth, (int, float)):
-            raise InputError(f"{where}: worth is a number, not {worth!r}")
-        script.append(ScriptLine(line, text, Span(0.0, track.duration), float(worth), track.path))
+        script.append(ScriptLine(line, text, span, _read_worth(entry, number, where), file.resolve()))
     return tuple(script)
 
 
@@ -63,15 +63,26 @@ def _read_entries(path: Path) -> list[Any]:
     return entries
 
 
-def _find_line(entry: dict[str, Any], lines: Lines, number: int, where: str) -> tuple[int, str]:
+def _read_worth(entry: dict[str, Any], number: int, where: str) -> float:
+    worth = entry.get("worth", -number)
+    if isinstance(worth, bool) or not isinstance(worth, (int, float)) or not abs(worth) <= MOST_WORTH:
+        raise InputError(f"{where}: worth is a number up to {MOST_WORTH:g}, and not {str(worth)[:40]!r}")
+    return float(worth)
+
+
+def _find_line(entry: dict[str, Any], lines: Lines | None, number: int, where: str) -> tuple[int, str]:
     """The number of the film's line, or the entry's own, and its text."""
     line, text = entry.get("line"), entry.get("text", "")
-    if not isinstance(text, str):
-        raise InputError(f"{where}: text is a text, not {text!r}")
+    if not isinstance(text, str) or not text.isprintable():
+        raise InputError(f"{where}: text is a text on one line, not {str(text)[:40]!r}")
     if line is None:
         if not text.strip():
             raise InputError(f"{where} has neither a text nor a line's number")
         return number, text.strip()
-    if isinstance(line, bool) or not isinstance(line, int) or not 0 <= line < len(lines):
-        raise InputError(f"{where}: the film has {len(lines)} lines, numbered from 0, and no line {line!r}")
+    if isinstance(line, bool) or not isinstance(line, int) or line < 0:
+        raise InputError(f"{where}: a line's number is a whole number from 0, and not {str(line)[:40]!r}")
+    if lines is None:
+        return line, text.strip()
+    if line >= len(lines):
+        raise InputError(f"{where}: the film has {len(lines)} lines, numbered from 0, and no line {str(line)[:40]}")
     return line, text.strip() or lines.lines[line].text

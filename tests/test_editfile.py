@@ -146,3 +146,36 @@ def test_nothing_in_a_field_makes_it_crash(path: str, value: Any) -> None:
 def test_equal_edit_lists_are_equal_bytes_and_others_are_not() -> None:
     assert edit_to_json(EDIT) == edit_to_json(replace(EDIT))
     assert edit_to_json(EDIT) != edit_to_json(replace(EDIT, seed=4))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("start_frame", -1),
+        ("start_frame", 100),
+        ("start_frame", 10**400),
+        ("start_frame", 40.9),
+        ("start_frame", 60),  # its last frames would lie past the end
+        ("source_end", 1e9),
+        ("source_end", 61.2),
+        ("source_start", float("nan")),
+        ("similarity", float("nan")),
+        ("slot", 2),
+        ("slot", -7),
+        ("line", -1),
+        ("text", "\ud800"),
+    ],
+)
+def test_a_line_that_could_not_be_heard_whole_is_refused(tmp_path: Path, field: str, value: Any) -> None:
+    tree = json.loads(edit_to_json(EDIT))
+    tree["narration"][0][field] = value
+    with pytest.raises(InputError, match="cannot be used as an edit list") as caught:
+        read_edit(written(tmp_path, tree))
+    assert "\n" not in str(caught.value)
+
+
+def test_voices_captions_and_cuts_without_sound_come_back(tmp_path: Path) -> None:
+    cuts = (replace(EDIT.cuts[0], sound=False), replace(EDIT.cuts[1], caption="A dark scene."))
+    said = (replace(EDIT.narration[0], voice=Path("/voices/a.wav")),)
+    edit = replace(EDIT, cuts=cuts, narration=said)
+    assert read_edit(written(tmp_path, edit_to_json(edit))) == edit

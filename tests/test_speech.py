@@ -74,6 +74,7 @@ class Listener:
         vad_filter: bool,
         word_timestamps: bool,
         condition_on_previous_text: bool,
+        temperature: float,
     ) -> tuple[Iterable[FakeSegment], FakeInfo]:
         assert audio.dtype == np.float32
         assert audio.ndim == 1

@@ -14,12 +14,14 @@ import pytest
 from pipeline.editfile import read_edit
 from pipeline.errors import ChatError, InputError
 from pipeline.mix import RATE
-from pipeline.records import EditList
+from pipeline.narration_steps import find_limits, leave_out_silent
+from pipeline.records import EditList, Film, Line, Lines, Script, ScriptLine, Span
 from pipeline.runner import LocalRunner
 from pipeline.settings import Site, load_config
 from pipeline.sound import read_track
 from pipeline.trailer import Outcome, make_trailer
 from tests.synthetic import SyntheticFilm, barcode_film, tone_level
+from tests.test_quotes import make_shots
 from tests.test_spoken import syllables, write_mono
 
 FAST = [
@@ -261,3 +263,47 @@ def test_a_film_without_sound_says_nothing_of_its_own(pulses: Path, site: Site, 
     assert outcome.passed
     assert plan.narration == ()
     assert np.isfinite(outcome.duration)
+
+
+def test_a_film_that_was_moved_is_made_where_it_lies_now(
+    planted: SyntheticFilm, pulses: Path, site: Site, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "a", tmp_path / "b"
+    first.mkdir()
+    shutil.copy(planted.path, first / "Told.mp4")
+    tell(first / "Told.mp4", site, first / "t.mp4", pulses, "narration.enabled=false")
+    first.rename(second)
+    shutil.copy(planted.path.with_name("Told.en.srt"), second)
+    outcome, plan = tell(second / "Told.mp4", site, second / "t.mp4", pulses)
+    assert outcome.passed
+    assert len(plan.narration) >= 2
+
+
+LINES = Lines(
+    "f",
+    (
+        Line("Before.", Span(8.0, 10.0)),
+        Line("This one.", Span(11.0, 14.0)),
+        Line("An overlapping one.", Span(13.9, 16.0)),
+        Line("Last before the ending.", Span(36.0, 39.0)),
+    ),
+)
+
+
+def test_a_line_is_kept_from_its_neighbours_and_from_the_ending() -> None:
+    shots = make_shots(["", "", "", "", "ending"])
+    guards = load_config(None).guards
+    assert find_limits(LINES, 1, shots, guards) == Span(10.0, 14.0)
+    assert find_limits(LINES, 0, shots, guards) == Span(0.0, 11.0)
+    assert find_limits(LINES, 3, shots, guards) == Span(16.0, 40.0)
+
+
+def test_a_line_at_which_the_film_is_silent_is_left_out_and_named(tmp_path: Path) -> None:
+    time = np.arange(12 * RATE) / RATE
+    write_mono(tmp_path / "half.wav", 0.3 * np.sin(2 * np.pi * 300 * time) * (time < 6))
+    lines = tuple(ScriptLine(n, f"Line {n}.", Span(a, a + 2.0), 1.0) for n, a in enumerate((2.0, 8.0)))
+    film = Film(tmp_path / "half.wav", "f", 0.0, 12.0, Fraction(24), 64, 36, 0)
+    kept = leave_out_silent(Script(lines, "test"), film, 0)
+    assert [line.number for line in kept.lines] == [0]
+    assert len(kept.warnings) == 1
+    assert "Line 1." in kept.warnings[0]

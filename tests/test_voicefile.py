@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError
+from pipeline.media import find_ffmpeg, run_ffmpeg
 from pipeline.records import Line, Lines, Span
+from pipeline.sound import read_sound
 from pipeline.voicefile import fingerprint_voice, read_voice
 from tests.test_spoken import write_mono
 
@@ -52,11 +54,14 @@ def test_texts_and_lines(folder: Path) -> None:
         ([{"file": "a.wav", "text": 3}], "text is a text"),
         ([{"file": "a.wav", "text": "x", "gain": 3}], "gain means nothing"),
         ([{"file": "a.wav", "line": 2}], "no line 2"),
-        ([{"file": "a.wav", "line": -1}], "no line -1"),
-        ([{"file": "a.wav", "line": True}], "no line True"),
+        ([{"file": "a.wav", "line": -1}], "whole number from 0"),
+        ([{"file": "a.wav", "line": True}], "whole number from 0"),
         ([{"file": "a.wav", "text": "x", "worth": "much"}], "worth is a number"),
-        ([{"file": "none.wav", "text": "x"}], r"no such track: .*none\.wav"),
+        ([{"file": "none.wav", "text": "x"}], r"no such recording: .*none\.wav"),
         ([{"file": "voice.json", "text": "x"}], "holds no sound"),
+        ([{"file": "a.wav", "text": "x", "worth": float("nan")}], "worth is a number"),
+        ('[{"file": "a.wav", "text": "x", "worth": 1' + 400 * "0" + "}]", "worth is a number"),
+        ([{"file": "a.wav", "text": "\ud800"}], "text is a text"),
         ([{"text": "x"}], "an entry is"),
         ([{"file": "a.wav", "text": "x"}] * 201, "the most is 200"),
     ],
@@ -65,6 +70,23 @@ def test_what_cannot_be_used(folder: Path, value: Any, reason: str) -> None:
     with pytest.raises(InputError, match=reason) as caught:
         read_voice(write(folder, value), LINES)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", ["mp3", "m4a", "ts", "aac"])
+def test_a_recording_is_heard_from_its_first_sound_to_its_last(folder: Path, suffix: str) -> None:
+    """Two bursts, at 0.0 to 0.2 and 1.8 to 2.0 s, in containers whose clocks start anywhere."""
+    time = np.arange(2 * 48000) / 48000
+    bursts = 0.5 * np.sin(2 * np.pi * 700 * time) * ((time < 0.2) | (time > 1.8))
+    write_mono(folder / "bursts.wav", bursts)
+    late = ["-output_ts_offset", "1.5"] if suffix in ("m4a", "ts") else []
+    run_ffmpeg(find_ffmpeg(), ["-y", "-i", str(folder / "bursts.wav"), *late, str(folder / f"v.{suffix}")], timeout=60)
+    (line,) = read_voice(write(folder, [{"file": f"v.{suffix}", "text": "x"}]), None)
+    assert line.voice is not None
+    assert 1.95 < line.span.duration < 2.15  # and the codec's own padding
+    (heard,) = read_sound(line.voice, [line.span], sample_rate=48000, channels=1)
+    loud = np.flatnonzero(np.abs(heard[:, 0]) > 0.2)
+    assert loud[0] < 0.06 * 48000
+    assert loud[-1] - loud[0] == pytest.approx(2 * 48000, abs=0.01 * 48000)
 
 
 def test_other_recordings_are_another_voice(folder: Path) -> None:
