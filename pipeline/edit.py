@@ -178,8 +178,9 @@ def lay_out(
     """One cut per slot from the middle of its shot. times: timestamps of the film's pictures.
 
     placements: where a placed line begins over the very shot in which it is spoken, the cut is moved in the shot so that
-    the lips are in step, if it can be. lines: all that is said in the film; a cut's own sound is left out where it would be
-    a scrap of it. captions: what each slot shows, where known. Raises ValueError when a shot is too short for its slot: selection must not allow it.
+    the lips are in step, if it can be. lines: all that is said in the film; a cut's own sound is left out where it would
+    be a scrap of it. captions: what each slot shows, where known. Raises ValueError when a shot is too short for its
+    slot: selection must not allow it.
     """
     cuts = []
     usual = float(np.median(np.diff(times)))

@@ -184,9 +184,10 @@ def find_model(model: str, weights_dir: Path) -> Path | None:
 
 
 def _say_absent(model: str, weights_dir: Path) -> MissingDependencyError:
+    place = weights_dir / "whisper" / model
     return MissingDependencyError(
-        f"no speech model {model!r} on this machine, and none is fetched: put the folder of a Whisper model in "
-        f"CTranslate2's format (model.bin, config.json, tokenizer.json) at {weights_dir / 'whisper' / model}, or name its path"
+        f"no speech model {model!r} on this machine, and none is fetched: put the folder of a Whisper model in CTranslate2's"
+        f" format (model.bin, config.json, tokenizer.json) at {place}, or name its path"
     )
 
 
