@@ -140,7 +140,7 @@ def test_the_flow_shows_what_it_does(film: Path, made: Path, tmp_path: Path, mon
     seen = read_run(state, tasks=9)
     assert (seen.run.name, seen.run.state_name) == ("A Small Film", "Completed")
     assert [task.name for task in seen.tasks] == [f"{name}: A Small Film" for name in NAMES]
-    assert [task.state_name for task in seen.tasks] == ["Cached"] * 8
+    assert [task.state_name for task in seen.tasks] == ["Cached"] * len(NAMES)
     assert all(task.state and str(task.state.message).startswith("reused, made ") for task in seen.tasks)
     made_by = {task.id: name for task, name in zip(seen.tasks, NAMES, strict=True)}
     edges = {
@@ -150,6 +150,7 @@ def test_the_flow_shows_what_it_does(film: Path, made: Path, tmp_path: Path, mon
     assert edges["analysis"] == edges["music"] == set()
     assert edges["shots"] == {"analysis"}
     assert edges["selection"] == {"analysis", "shots", "features", "music"}
+    assert edges["edit"] == {"analysis", "shots", "music", "selection", "lines"}
     assert edges["quality"] == {"edit", "render"}
     assert {"shots", "quality", "timing", "contact-sheet", "result"} <= set(seen.shown)
     assert {seen.shown[key].type for key in ("shots", "quality", "timing")} == {"table"}
