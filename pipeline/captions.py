@@ -28,6 +28,7 @@ TEXT_ENCODERS = ("imagebind", "siglip2")  # trained beside text; the others know
 
 CLOSE_SECONDS = 2.0  # a line that near to a shot is spoken over it, or to the face in it
 NEAR_SECONDS = 20.0  # a shot without words belongs to what is said this near
+MOST_CHARACTERS = 500  # of a caption; the sentence model reads about a thousand, and people fewer
 MOST_LINES = 4  # told of a shot; more would drown one another in a single vector
 
 DARK_LUMA, BRIGHT_LUMA = 50.0, 140.0  # of 255
@@ -207,15 +208,12 @@ def describe_shots(analysis: Analysis, shots: Shots, lines: Lines, chosen: Seque
     spoken over a shot, or near it, is then nearest to that shot, where picture and words belong together.
     """
     loudness = _measure_loudness(analysis, shots)
-    return tuple(
-        " ".join(
-            [
-                *(line.text for line in find_dialogue(lines, shots.spans[n])),
-                _describe(analysis, shots, n, float(loudness[n])),
-            ]
-        )
-        for n in chosen
-    )
+    captions = []
+    for n in chosen:
+        look = _describe(analysis, shots, n, float(loudness[n]))
+        said = " ".join(line.text for line in find_dialogue(lines, shots.spans[n]))
+        captions.append(f"{said[: MOST_CHARACTERS - len(look) - 1]} {look}".strip())
+    return tuple(captions)
 
 
 def find_dialogue(lines: Lines, span: Span) -> list[Line]:

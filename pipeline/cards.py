@@ -71,6 +71,9 @@ def draw_title(text: str, width: int, height: int) -> U8:
     return np.asarray(cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
+MOST_CHARACTERS = 200  # of a subtitle: no more can be read in two rows
+
+
 def draw_subtitle(text: str, width: int, height: int) -> U8:
     """What is said, white with a black outline in the bottom tenth, (height, width, 4) RGBA; all else transparent.
 
@@ -82,6 +85,8 @@ def draw_subtitle(text: str, width: int, height: int) -> U8:
     scale = max(1, -(-CARD_LEAST // min(width, height)))
     wide, tall = scale * width, scale * height
     words = " ".join(text.split())
+    if len(words) > MOST_CHARACTERS:
+        words = f"{words[: MOST_CHARACTERS - 1].rstrip()}…"
     if not words or max(wide, tall) > CARD_MOST:
         return np.zeros((height, width, 4), np.uint8)
     size = SUBTITLE_SIZE * tall

@@ -12,6 +12,7 @@ from pipeline.errors import InputError
 from pipeline.records import Card, Cut, EditList, FilmReference, Music, Output, Placement, Span
 
 SCHEMA = 1
+MOST_TEXT = 10_000  # characters of a line or a caption
 MOST_BYTES = 64 << 20  # an edit list of a ten-hour film has 2 MB
 
 
@@ -206,6 +207,8 @@ def _whole(value: Any) -> int:
 
 def _text(value: Any) -> str:
     text = str(value)
+    if len(text) > MOST_TEXT:
+        raise ValueError(f"a text of {len(text)} characters is no line")
     text.encode()  # half a surrogate pair could not be written again; UnicodeEncodeError is a ValueError
     return text
 

@@ -15,6 +15,7 @@ MOST_BYTES = 4 << 20
 MOST_LINES = 200
 LONGEST = 120.0  # s of one recording
 MOST_WORTH = 1e9
+MOST_TEXT = 500  # characters; half a minute of speech
 
 
 def read_voice(path: Path, lines: Lines | None) -> tuple[ScriptLine, ...]:
@@ -73,8 +74,8 @@ def _read_worth(entry: dict[str, Any], number: int, where: str) -> float:
 def _find_line(entry: dict[str, Any], lines: Lines | None, number: int, where: str) -> tuple[int, str]:
     """The number of the film's line, or the entry's own, and its text."""
     line, text = entry.get("line"), entry.get("text", "")
-    if not isinstance(text, str) or not text.isprintable():
-        raise InputError(f"{where}: text is a text on one line, not {str(text)[:40]!r}")
+    if not isinstance(text, str) or not text.isprintable() or len(text) > MOST_TEXT:
+        raise InputError(f"{where}: text is a text on one line, of at most {MOST_TEXT} characters, not {str(text)[:40]!r}")
     if line is None:
         if not text.strip():
             raise InputError(f"{where} has neither a text nor a line's number")

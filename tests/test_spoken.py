@@ -274,3 +274,9 @@ def test_a_line_without_sound_is_warned_of_and_fails_the_gate(plan: Plan, caplog
         path = plan.render(edit, "void.mp4")
     assert "has almost no sound" in caplog.text
     assert "lines_heard" in failed(path, edit, plan.site)
+
+
+def test_a_speech_is_shortened_and_not_drawn_for_minutes() -> None:
+    drawn = draw_subtitle("word " * 20_000, 320, 180)
+    assert np.array_equal(drawn, draw_subtitle("word " * 41, 320, 180))
+    assert drawn[:, :, 3].any()

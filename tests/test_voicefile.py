@@ -62,6 +62,7 @@ def test_texts_and_lines(folder: Path) -> None:
         ([{"file": "a.wav", "text": "x", "worth": float("nan")}], "worth is a number"),
         ('[{"file": "a.wav", "text": "x", "worth": 1' + 400 * "0" + "}]", "worth is a number"),
         ([{"file": "a.wav", "text": "\ud800"}], "text is a text"),
+        ([{"file": "a.wav", "text": "much " * 200}], "at most 500 characters"),
         ([{"text": "x"}], "an entry is"),
         ([{"file": "a.wav", "text": "x"}] * 201, "the most is 200"),
     ],
