@@ -100,16 +100,8 @@ def write_script(
     del progress
     from models.sentences import load_sentences
 
-    inputs: dict[str, Any]
     if voice is not None:
-        inputs = {"lines": lines.key, "voice": fingerprint_voice(voice), "folder": str(voice.parent.resolve())}
-        return work.reuse_or_make(
-            "script",
-            SCRIPT_VERSION,
-            inputs,
-            Script,
-            lambda: Script(read_voice(voice, lines.load()), f"voice file {voice.name}"),
-        )
+        return _read_script(work, lines, voice)
     told, seen, cut = lines.load(), analysis.load(), shots.load()
     allowed = find_allowed(told, cut, config.guards)
     slots = slots_of(seen, cut, segments.load(), config)[0]
@@ -117,7 +109,7 @@ def write_script(
         config.narration.words_per_second * float(slots.edges[-1] / slots.frame_rate)
     )
     heard = choose_sound(film.audio, config.sound.language)
-    inputs = {
+    inputs: dict[str, Any] = {
         "lines": lines.key,
         "shots": shots.key,
         "guards": config.guards.model_dump(),
@@ -168,6 +160,18 @@ def write_script(
         return finish(Script(chosen, f"embedded ({encoder.name})", tuple(warnings)))
 
     return work.reuse_or_make("script", SCRIPT_VERSION, {**inputs, "encoder": encoder.name}, Script, choose)
+
+
+def _read_script(work: WorkDir, lines: Artifact[Lines], voice: Path) -> Made[Script]:
+    """The script that a voice file is."""
+    inputs = {"lines": lines.key, "voice": fingerprint_voice(voice), "folder": str(voice.parent.resolve())}
+    return work.reuse_or_make(
+        "script",
+        SCRIPT_VERSION,
+        inputs,
+        Script,
+        lambda: Script(read_voice(voice, lines.load()), f"voice file {voice.name}"),
+    )
 
 
 def find_limits(lines: Lines, number: int, shots: Shots, guards: GuardSettings) -> Span:

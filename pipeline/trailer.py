@@ -77,6 +77,8 @@ def make_trailer(
     check_request(config, site)
     if config.narration.enabled:
         check_voice(film, config, subtitles, voice)
+    elif voice is not None:
+        raise InputError(f"{voice} says what the trailer is to say, and narration is off: leave out one of the two")
     work = WorkDir(site.work_dir, film.fingerprint)
     title = config.title or title_from_name(film_path.stem)
 

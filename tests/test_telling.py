@@ -279,6 +279,13 @@ def test_a_film_that_was_moved_is_made_where_it_lies_now(
     assert len(plan.narration) >= 2
 
 
+def test_a_voice_for_a_trailer_that_shall_not_speak_is_refused(
+    planted: SyntheticFilm, pulses: Path, site: Site, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="narration is off"):
+        tell(planted.path, site, tmp_path / "t.mp4", pulses, "narration.enabled=false", voice=tmp_path / "v.json")
+
+
 LINES = Lines(
     "f",
     (
