@@ -59,11 +59,11 @@ def look_at_lines(
     from pipeline.media import probe_film
     from pipeline.quotes import choose_quotes, find_allowed, hide_ending, measure_clearness
     from pipeline.records import Span
-    from pipeline.subtitles import SUBTITLE_SUFFIXES, read_alone
+    from pipeline.subtitles import OTHER_SUFFIXES, SUBTITLE_SUFFIXES, read_alone
     from pipeline.workdir import WorkDir
 
     allowed, whole, clear = None, None, None
-    if film_path.suffix.lower() in SUBTITLE_SUFFIXES:
+    if film_path.suffix.lower() in SUBTITLE_SUFFIXES | OTHER_SUFFIXES:
         lines = read_alone(film_path)
     else:
         film = probe_film(film_path)

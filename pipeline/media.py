@@ -62,7 +62,8 @@ def check_readable(path: Path, what: str) -> Path:
         raise InputError(f"the name of the {what} is not valid UTF-8: {str(path)!r}; rename it") from error
     try:
         if path.is_dir():
-            raise InputError(f"{path} is a folder; name the {what} file itself")
+            name = what if what.endswith(" file") else f"{what} file"
+            raise InputError(f"{path} is a folder; name the {name} itself")
         if not path.exists():
             raise InputError(f"no such {what}: {path}")
         if path.stat().st_size == 0:

@@ -72,6 +72,9 @@ def find_lines(
         "sources": [[source.title, source.language, source.fingerprint, source.named] for source in sources],
         "language": settings.language,
         "heard": heard,
+        "others": []
+        if sources
+        else [s.title for s in find_sources(film, settings.model_copy(update={"language": ""}))],
         "speech": name_speech_model(settings, site),
     }
     return work.reuse_or_make(
@@ -156,7 +159,7 @@ def write_script(
         chosen = choose_quotes(told, allowed, words, encoder, film=whole, clear=clear)
         warnings = [warning] if warning else []
         if not chosen:
-            warnings.append(f"none of the film's {len(told)} lines is fit for the trailer: it has none")
+            warnings.append(f"none of the film's {len(told)} lines is fit for a trailer that may say {words} words")
         return finish(Script(chosen, f"embedded ({encoder.name})", tuple(warnings)))
 
     return work.reuse_or_make("script", SCRIPT_VERSION, {**inputs, "encoder": encoder.name}, Script, choose)

@@ -381,6 +381,7 @@ def master_job(
         movflags="+faststart",
         video_track_timescale=edit.output.frame_rate.numerator,
         map_metadata=-1,
+        aac_coder="fast",  # twoloop starves the first frame: where a track starts in full swing it overshot by 3 dB
         **{"b:a": AUDIO_BITRATE, "metadata": f"title={edit.title}"},
         **options,
     )

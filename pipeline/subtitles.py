@@ -27,6 +27,7 @@ from pipeline.sound import choose_sound
 from pipeline.textcodes import decode_text
 
 SUBTITLE_SUFFIXES = frozenset({".srt", ".ass", ".ssa", ".vtt", ".sub"})
+OTHER_SUFFIXES = frozenset({".sbv", ".ttml", ".ttxt", ".dfxp", ".xml", ".smi", ".txt"})  # read where they are named
 VIDEO_SUFFIX = r"\.(?:mkv|mp4|m4v|avi|mov|webm|ts|m2ts|mts|mpe?g|wmv|flv|ogv|vob|divx|mxf)"
 SUBTITLE_FOLDERS = frozenset({"subs", "subtitles"})
 TEXT_CODECS = frozenset(
@@ -273,6 +274,11 @@ def read_lines(
     that the user named cannot be read.
     """
     warnings: list[str] = []
+    if not sources and normalise_language(settings.language) != UNKNOWN:
+        others = find_sources(film, settings.model_copy(update={"language": ""}))
+        if others:
+            there = ", ".join(f"{source.title} ({source.language})" for source in others)
+            warnings.append(f"no subtitles in {settings.language} were found; there are: {there}")
     for source in sources:
         try:
             cues = read_source(source)

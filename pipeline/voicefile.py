@@ -53,7 +53,7 @@ def _read_entries(path: Path) -> list[Any]:
     try:
         if check_readable(path, "voice file").stat().st_size > MOST_BYTES:
             raise InputError(f"{path} is too large for a voice file")
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a voice file: it is no JSON ({error})") from error
     entries = tree.get("lines") if isinstance(tree, dict) else tree
