@@ -17,10 +17,8 @@ SAMPLE_RATE = 16000  # Hz that the lines are compared at
 SEARCH = 0.25  # s around its place in which a line is looked for
 OFFSET_WITHIN = 0.02  # s; from 45 ms on a viewer sees that sound leads the picture (ITU-R BT.1359)
 LEAST_SHARE = 0.25  # of the sound's power that the line must explain; of what is not there it explains about 0.01
-# the mix aims at 10 over the music; the film's own sound, the limiter and AAC take their part, up to 5 dB in ten seconds
-# of the loudest music, and speech is understood with that
-LEAST_OVER_DB = 4.0
-AIM_MARGIN_DB = 6.0  # the same, for whoever aims lower than 10
+LEAST_OVER_DB = 6.0  # the mix aims at 10 over the music; the film's own sound, the limiter and AAC take their part
+AIM_MARGIN_DB = 4.0  # the same, for whoever aims lower than 10
 NOT_THERE_DB = -100.0  # of a line without sound
 TAPS = 17  # of the filter that fits the line to the trailer: half a millisecond to each side
 FIT_SECONDS = 0.1  # s that are fitted at once: the limiter lets go within 60 ms, so its gain moves within a line
