@@ -16,7 +16,8 @@ import numpy as np
 from pipeline.analysis import read_samples
 from pipeline.errors import InputError, MissingDependencyError
 from pipeline.features import crop_bars, nearest_samples
-from pipeline.records import F32, F64, U8, Analysis, Captions, Features, Line, Lines, Script, Shots, Span
+from pipeline.records import F32, F64, U8, Analysis, Features, Line, Shots, Span
+from pipeline.script import Captions, Lines, Script
 from pipeline.settings import Captioner, NarrationSettings, Site, TrailerConfig
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ import numpy as np
 
 from pipeline.edit import Slots
 from pipeline.errors import NoSolutionError
-from pipeline.records import F32, F64, I64, Captions, Narration, Placement, Script, ScriptLine
+from pipeline.records import F32, F64, I64, Placement
+from pipeline.script import Captions, Narration, Script, ScriptLine
 from pipeline.settings import NarrationSettings, Score
 
 SAME_LENGTH = 1e-9  # s; sums of decimal lengths differ by rounding alone

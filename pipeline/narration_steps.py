@@ -17,20 +17,9 @@ from pipeline.errors import ChatError
 from pipeline.mix import SILENT_LINE_DB, level_db
 from pipeline.narration import place_lines
 from pipeline.quotes import choose_quotes, find_allowed, find_secret, measure_clearness
-from pipeline.records import (
-    Analysis,
-    Captions,
-    Features,
-    Film,
-    Lines,
-    Narration,
-    Script,
-    Segments,
-    Selection,
-    Shots,
-    Span,
-)
+from pipeline.records import Analysis, Features, Film, Segments, Selection, Shots, Span
 from pipeline.screenwriter import choose_with_model, describe_request, open_chat
+from pipeline.script import Captions, Lines, Narration, Script
 from pipeline.settings import Captioner, Chooser, GuardSettings, Site, TrailerConfig
 from pipeline.sound import choose_sound, read_sound
 from pipeline.steps import Progress, slots_of

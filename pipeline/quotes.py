@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.cues import count_words
-from pipeline.records import F32, F64, Analysis, Bool, Lines, ScriptLine, Shots, Span
+from pipeline.records import F32, F64, Analysis, Bool, Shots, Span
+from pipeline.script import Lines, ScriptLine
 from pipeline.settings import GuardSettings
+
+if TYPE_CHECKING:
+    from models.sentences import Sentences
 
 MOST_EMBEDDED = 1200  # lines; of a longer film's the best by their text alone are looked at: seconds on one core
 SPEECH_BANDS = slice(2, 6)  # of Analysis.sound: 250 to 4000 Hz
@@ -68,21 +72,14 @@ COARSE = re.compile(r"\b(fuck\w*|shit\w*|asshole\w*|cunt\w*|dick|bitch\w*|ass(es
 CLOSED = re.compile(r"[.!?…。！？]['\"”’»)]*$")
 FEWEST_WORDS, MOST_WORDS = 2, 22
 IDEAL_WORDS = (4, 11)
+# what these count beside a sentence's form; by hand, on three sets of subtitles
+OF_KIND, OF_FILM, OF_CLEARNESS = 1.2, 0.4, 0.25
+ALIKE_COST, CROWD_COST = 0.6, 0.15  # of what was said already, and of what stands near in the film
 SAME_WORDS = 0.85  # cosine; the same thing said twice
 LEAST_WORTH = 0.3  # silence says more than a line below this
 FLOOR = 0.15  # small talk, whatever else there is
 LEAST_SHARE = 0.5  # of the best line's worth; where all are poor, the better half is still told
 CROWDED = 0.04  # of the film's length
-
-
-class SentenceEncoder(Protocol):
-    """Sentences to unit vectors."""
-
-    name: str
-
-    def encode(self, texts: Sequence[str]) -> F32:
-        """(n, d) unit rows."""
-        ...
 
 
 def find_allowed(lines: Lines, shots: Shots, guards: GuardSettings) -> tuple[int, ...]:
@@ -115,7 +112,7 @@ def choose_quotes(
     lines: Lines,
     allowed: Sequence[int],
     words: int,
-    encoder: SentenceEncoder,
+    sentences: Sentences,
     *,
     film: Span | None = None,
     clear: F64 | None = None,
@@ -133,13 +130,13 @@ def choose_quotes(
         best = np.sort(np.argsort(-quality, kind="stable")[:MOST_EMBEDDED])
         told, quality = [told[i] for i in best], quality[best]
     texts = [lines.lines[number].text for number in told]
-    vectors, kinds = encoder.encode(texts), encoder.encode(KINDS)
+    vectors, kinds = sentences.encode(texts), sentences.encode(KINDS)
     near = np.sort(vectors @ kinds.T, axis=1)[:, -3:].mean(axis=1)
     middle = vectors.mean(axis=0)
     central = vectors @ (middle / max(float(np.linalg.norm(middle)), 1e-9))
     film = film or Span(lines.lines[0].span.start, max(line.span.end for line in lines.lines))
     heard = np.full(len(told), 0.5) if clear is None else clear[told]
-    worth = quality + 1.2 * near + 0.4 * central + 0.25 * heard
+    worth = quality + OF_KIND * near + OF_FILM * central + OF_CLEARNESS * heard
     places = np.array([(lines.lines[n].span.start - film.start) / max(film.duration, 1e-9) for n in told])
     chosen = _choose_varied(worth, vectors, places, [count_words(t) for t in texts], words)
     return tuple(
@@ -156,7 +153,7 @@ def _choose_varied(worth: F64, vectors: F32, places: F64, lengths: Sequence[int]
     crowd = np.zeros(len(worth))  # of those taken, near in the film
     left = words
     while True:
-        value = worth - 0.6 * alike - 0.15 * np.minimum(crowd, 2.0)
+        value = worth - ALIKE_COST * alike - CROWD_COST * np.minimum(crowd, 2.0)
         affordable = open_ & (np.array(lengths) <= left) & (alike < SAME_WORDS)
         if not affordable.any():
             return chosen

@@ -19,7 +19,8 @@ from typing import Any, Protocol
 from models.chat import Chat, check_address
 from pipeline.cues import count_words
 from pipeline.errors import ChatError
-from pipeline.records import Line, Lines, Script, ScriptLine
+from pipeline.records import Line
+from pipeline.script import Lines, Script, ScriptLine
 from pipeline.settings import LlmSettings
 
 PROMPT_VERSION = 1  # part of the artifact's key: to be raised with every change of what the model is told

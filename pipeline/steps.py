@@ -28,22 +28,19 @@ from pipeline.music import choose_offset, segment_music
 from pipeline.quality import Measured, check_trailer
 from pipeline.records import (
     Analysis,
-    Captions,
     EditList,
     Features,
     Film,
     FilmReference,
-    Lines,
     Music,
-    Narration,
     Output,
-    Script,
     Segments,
     Selection,
     Shots,
     Track,
 )
 from pipeline.render import RENDER_VERSION, render_trailer
+from pipeline.script import Captions, Lines, Narration, Script
 from pipeline.selection import exclude_shots, select_shots
 from pipeline.settings import Site, TrailerConfig
 from pipeline.shots import cut_shots

@@ -21,7 +21,8 @@ from pipeline.cues import Cue, make_lines
 from pipeline.errors import InputError
 from pipeline.languages import UNKNOWN, find_language, normalise_language
 from pipeline.media import check_readable, fingerprint_file, open_media
-from pipeline.records import Film, Line, Lines, Span
+from pipeline.records import Film, Line, Span
+from pipeline.script import Lines
 from pipeline.settings import LineSettings
 from pipeline.sound import choose_sound
 from pipeline.textcodes import decode_text

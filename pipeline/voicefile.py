@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.errors import InputError
 from pipeline.media import check_readable, fingerprint_file
-from pipeline.records import Lines, ScriptLine
+from pipeline.script import Lines, ScriptLine
 from pipeline.sound import find_sounding
 
 MOST_BYTES = 4 << 20

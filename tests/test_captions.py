@@ -26,7 +26,8 @@ from pipeline.captions import (
     name_colours,
 )
 from pipeline.errors import InputError, MissingDependencyError
-from pipeline.records import F32, U8, Analysis, Features, Film, Line, Lines, Script, ScriptLine, Shots, Span
+from pipeline.records import F32, U8, Analysis, Features, Film, Line, Shots, Span
+from pipeline.script import Lines, Script, ScriptLine
 from pipeline.settings import Captioner, EncoderName, FeatureSettings, NarrationSettings, Site, TrailerConfig
 
 ROOT = Path(__file__).resolve().parents[1]

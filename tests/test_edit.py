@@ -24,7 +24,7 @@ from pipeline.edit import (
     usable_seconds,
 )
 from pipeline.errors import NoSolutionError
-from pipeline.records import Cut, Film, Line, Placement, Segments, Selection, Shots, Span, Track
+from pipeline.records import F64, Cut, Film, Line, Placement, Segments, Selection, Shots, Span, Track
 from pipeline.settings import EditSettings, VideoSettings
 
 NTSC = Fraction(24000, 1001)
@@ -174,11 +174,15 @@ def test_no_cut_ever_shows_a_neighbours_frame(
         assert all(edges[number] + margin <= picture < edges[number + 1] - margin + 1 for picture in shown)
 
 
-def test_cuts_take_their_place_and_length_from_the_slots() -> None:
-    times = np.arange(2400) / 24
+def ten_shots() -> tuple[F64, Shots]:
+    """The timestamps of 100 s at 24 frames a second, and ten shots of 10 s."""
     spans = tuple(Span(float(a), float(a + 10)) for a in range(0, 100, 10))
     zeros = np.zeros(10, np.float32)
-    shots = Shots(film(), spans, (frozenset(),) * 10, zeros, zeros)
+    return np.arange(2400) / 24, Shots(film(), spans, (frozenset(),) * 10, zeros, zeros)
+
+
+def test_cuts_take_their_place_and_length_from_the_slots() -> None:
+    times, shots = ten_shots()
     slots = Slots(Fraction(24), (0, 48, 60, 100), 100, (0.0, 0.5, 1.0))
     chosen = Selection("f", "t", (7, 2, 9), (0.9, 0.8, 0.7), (0, 0, 0), (0, 0, 0), 1, 0, {}, {}, pinned=(1,))
     cuts = lay_out(slots, chosen, shots, times, EditSettings())
@@ -187,22 +191,21 @@ def test_cuts_take_their_place_and_length_from_the_slots() -> None:
         (1, 2, 48, 12, True),
         (2, 9, 60, 40, False),
     ]
-    assert all(spans[c.shot].start < c.source.start < c.source.end < spans[c.shot].end for c in cuts)
+    assert all(shots.spans[c.shot].start < c.source.start < c.source.end < shots.spans[c.shot].end for c in cuts)
+
+
+EVEN = Slots(Fraction(24), (0, 48, 96, 144), 144, (0.0, 0.5, 1.0))
+SOME = Selection("f", "t", (7, 2, 9), (0.9, 0.8, 0.7), (0, 0, 0), (0, 0, 0), 1, 0, {}, {})
 
 
 def test_a_line_over_its_own_shot_is_in_step_with_the_lips() -> None:
-    times = np.arange(2400) / 24
-    spans = tuple(Span(float(a), float(a + 10)) for a in range(0, 100, 10))
-    zeros = np.zeros(10, np.float32)
-    shots = Shots(film(), spans, (frozenset(),) * 10, zeros, zeros)
-    slots = Slots(Fraction(24), (0, 48, 96, 144), 144, (0.0, 0.5, 1.0))
-    chosen = Selection("f", "t", (7, 2, 9), (0.9, 0.8, 0.7), (0, 0, 0), (0, 0, 0), 1, 0, {}, {})
+    times, shots = ten_shots()
     lines = [Line("Over there!", Span(26.43, 27.9)), Line("Elsewhere.", Span(40.0, 42.0))]
 
     def cut(placed: Placement) -> tuple[Cut, ...]:
-        return lay_out(slots, chosen, shots, times, EditSettings(), placements=[placed], lines=lines)
+        return lay_out(EVEN, SOME, shots, times, EditSettings(), placements=[placed], lines=lines)
 
-    middle = lay_out(slots, chosen, shots, times, EditSettings())[1].source
+    middle = lay_out(EVEN, SOME, shots, times, EditSettings())[1].source
     own = cut(Placement(0, "Over there!", lines[0].span, 1, 55, 0.5))
     seconds_in = (55 - 48) / 24
     assert own[1].source.start + seconds_in == pytest.approx(26.43, abs=0.5 / 24)
@@ -218,13 +221,8 @@ def test_a_line_over_its_own_shot_is_in_step_with_the_lips() -> None:
 
 
 def test_a_scrap_of_a_sentence_is_not_heard() -> None:
-    times = np.arange(2400) / 24
-    spans = tuple(Span(float(a), float(a + 10)) for a in range(0, 100, 10))
-    zeros = np.zeros(10, np.float32)
-    shots = Shots(film(), spans, (frozenset(),) * 10, zeros, zeros)
-    slots = Slots(Fraction(24), (0, 48, 96, 144), 144, (0.0, 0.5, 1.0))
-    chosen = Selection("f", "t", (7, 2, 9), (0.9, 0.8, 0.7), (0, 0, 0), (0, 0, 0), 1, 0, {}, {})
-    first, second, _ = lay_out(slots, chosen, shots, times, EditSettings())
+    times, shots = ten_shots()
+    first, second, _ = lay_out(EVEN, SOME, shots, times, EditSettings())
     lines = [Line("Into the first.", Span(first.source.start - 2, first.source.start + 0.2))]
     lines.append(Line("Barely into the second.", Span(second.source.end - 0.05, second.source.end + 2)))
-    assert [c.sound for c in lay_out(slots, chosen, shots, times, EditSettings(), lines=lines)] == [False, True, True]
+    assert [c.sound for c in lay_out(EVEN, SOME, shots, times, EditSettings(), lines=lines)] == [False, True, True]

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from pipeline.edit import Slots
 from pipeline.errors import NoSolutionError
 from pipeline.narration import LEAD, align_narration, choose_frame, place_lines
-from pipeline.records import Captions, Script, ScriptLine, Span
+from pipeline.records import Span
+from pipeline.script import Captions, Script, ScriptLine
 from pipeline.settings import NarrationSettings
 from tests.conftest import SHARED, absent
 

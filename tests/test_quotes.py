@@ -14,7 +14,8 @@ import pytest
 from models.sentences import load_sentences
 from pipeline.cues import count_words
 from pipeline.quotes import choose_quotes, find_allowed, hide_ending, judge_text, measure_clearness
-from pipeline.records import F32, Analysis, Film, Line, Lines, Shots, Span
+from pipeline.records import F32, Analysis, Film, Line, Shots, Span
+from pipeline.script import Lines
 from pipeline.settings import GuardSettings
 
 PLAIN = (

@@ -21,8 +21,9 @@ import pytest
 from models.chat import Chat, check_address
 from pipeline.cues import count_words
 from pipeline.errors import ChatError, InputError, MissingDependencyError, TrailerError
-from pipeline.records import Line, Lines, Script, Span
+from pipeline.records import Line, Span
 from pipeline.screenwriter import choose_with_model, describe_request, open_chat, read_answer
+from pipeline.script import Lines, Script
 from pipeline.settings import LlmSettings, parse_config
 
 KEY = 'sk-"very/secret&0123456789'  # with signs that look different in JSON, HTML and addresses

@@ -15,8 +15,9 @@ from pipeline.editfile import read_edit
 from pipeline.errors import ChatError, InputError
 from pipeline.mix import RATE
 from pipeline.narration_steps import find_limits, leave_out_silent
-from pipeline.records import EditList, Film, Line, Lines, Script, ScriptLine, Span
+from pipeline.records import EditList, Film, Line, Span
 from pipeline.runner import LocalRunner
+from pipeline.script import Lines, Script, ScriptLine
 from pipeline.settings import Site, load_config
 from pipeline.sound import read_track
 from pipeline.trailer import Outcome, make_trailer

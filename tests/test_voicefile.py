@@ -11,7 +11,8 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.media import find_ffmpeg, run_ffmpeg
-from pipeline.records import Line, Lines, Span
+from pipeline.records import Line, Span
+from pipeline.script import Lines
 from pipeline.sound import read_sound
 from pipeline.voicefile import fingerprint_voice, read_voice
 from tests.test_spoken import write_mono
