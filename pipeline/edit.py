@@ -32,21 +32,38 @@ SCRAP = 0.08  # s of somebody's sentence that may be heard with a cut
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """The trailer's grid in frames at frame_rate: slot j is [edges[j], edges[j + 1]); the card fills the rest to frames."""
+    """The trailer's grid in frames at frame_rate.
+
+    Slot j before the title is [edges[j], edges[j + 1]). button: first frame, and the frame after the last, of one more slot
+    after the title; none: the trailer ends with it. Title and last card fill what is left of [0, frames). energy: loudness
+    of the music in each slot, 0..1.
+    """
 
     frame_rate: Fraction
     edges: tuple[int, ...]
     frames: int
     energy: tuple[float, ...]
     warnings: tuple[str, ...] = ()
+    button: tuple[int, int] | None = None
 
     def __len__(self) -> int:
+        return self.told + (self.button is not None)
+
+    @property
+    def told(self) -> int:
+        """Slots before the title: those that lines are laid over."""
         return len(self.edges) - 1
 
     @property
     def lengths(self) -> list[int]:
         """Frames of each slot."""
-        return [b - a for a, b in pairwise(self.edges)]
+        after = [] if self.button is None else [self.button[1] - self.button[0]]
+        return [b - a for a, b in pairwise(self.edges)] + after
+
+    @property
+    def starts(self) -> list[int]:
+        """First frame of each slot."""
+        return [*self.edges[:-1], *([] if self.button is None else [self.button[0]])]
 
 
 def choose_frame_rate(film: Film) -> Fraction:
@@ -190,7 +207,7 @@ def lay_out(
         source = place_cut(clear, duration, times, settings.margin_frames)
         for placed in placements:
             if placed.slot == slot and placed.voice is None and clear.start <= placed.span.start < clear.end:
-                wanted = placed.span.start - float((placed.start_frame - slots.edges[slot]) / slots.frame_rate)
+                wanted = placed.span.start - float((placed.start_frame - slots.starts[slot]) / slots.frame_rate)
                 moved = place_cut(clear, duration, times, settings.margin_frames, wanted=wanted)
                 if abs(moved.start - AIM * usual - wanted) <= IN_STEP:
                     source = moved
@@ -200,7 +217,7 @@ def lay_out(
                 slot=slot,
                 shot=shot,
                 source=source,
-                start_frame=slots.edges[slot],
+                start_frame=slots.starts[slot],
                 frames=length,
                 confidence=round(selection.confidence[slot], 4),
                 pinned=slot in selection.pinned,

@@ -32,6 +32,7 @@ def edit_to_json(edit: EditList) -> str:
             "frame_rate": _rate(film.frame_rate),
             "width": film.width,
             "height": film.height,
+            **({"bars": list(film.bars)} if any(film.bars) else {}),
         },
         "output": {
             "width": output.width,
@@ -39,6 +40,8 @@ def edit_to_json(edit: EditList) -> str:
             "frame_rate": _rate(output.frame_rate),
             "frames": output.frames,
             "loudness_lufs": output.loudness_lufs,
+            **({"fade_in": output.fade_in} if output.fade_in else {}),
+            **({"fade_out": output.fade_out} if output.fade_out else {}),
         },
         "cuts": [
             {
@@ -52,10 +55,21 @@ def edit_to_json(edit: EditList) -> str:
                 "pinned": cut.pinned,
                 **({} if cut.sound else {"sound": False}),
                 **({"caption": cut.caption} if cut.caption else {}),
+                **({"speed": cut.speed} if cut.speed != 1 else {}),
+                **({"dissolve": cut.dissolve} if cut.dissolve else {}),
+                **({"focus": [list(point) for point in cut.focus]} if cut.focus else {}),
             }
             for cut in edit.cuts
         ],
-        "cards": [{"text": c.text, "start_frame": c.start_frame, "frames": c.frames} for c in edit.cards],
+        "cards": [
+            {
+                "text": c.text,
+                "start_frame": c.start_frame,
+                "frames": c.frames,
+                **({"note": c.note} if c.note else {}),
+            }
+            for c in edit.cards
+        ],
         "narration": [
             {
                 "line": p.line,
@@ -75,6 +89,9 @@ def edit_to_json(edit: EditList) -> str:
             "offset": music.offset,
             "segments": list(music.segments),
             "beats": list(music.beats),
+            **({"accents": list(music.accents)} if music.accents else {}),
+            **({"parts": [[part.start, part.end] for part in music.parts]} if music.parts else {}),
+            **({"fade_seconds": music.fade_seconds} if music.fade_seconds else {}),
         },
         "models": edit.models,
         "config": edit.config,
@@ -124,6 +141,7 @@ def _edit_from_tree(tree: dict[str, Any]) -> EditList:
             width=int(film["width"]),
             height=int(film["height"]),
             start=_seconds(film.get("start", 0.0)),
+            bars=_bars(film.get("bars", (0, 0, 0, 0))),
         ),
         output=Output(
             width=_even(output["width"]),
@@ -131,6 +149,8 @@ def _edit_from_tree(tree: dict[str, Any]) -> EditList:
             frame_rate=_positive(Fraction(output["frame_rate"])),
             frames=int(output["frames"]),
             loudness_lufs=_loudness(output["loudness_lufs"]),
+            fade_in=_whole(output.get("fade_in", 0)),
+            fade_out=_whole(output.get("fade_out", 0)),
         ),
         cuts=tuple(
             Cut(
@@ -143,10 +163,16 @@ def _edit_from_tree(tree: dict[str, Any]) -> EditList:
                 pinned=bool(c.get("pinned", False)),
                 sound=bool(c.get("sound", True)),
                 caption=_text(c.get("caption", "")),
+                speed=_seconds(c.get("speed", 1.0)),
+                dissolve=_whole(c.get("dissolve", 0)),
+                focus=tuple((_seconds(x), _seconds(y)) for x, y in c.get("focus", ())),
             )
             for c in tree["cuts"]
         ),
-        cards=tuple(Card(str(c["text"]), int(c["start_frame"]), int(c["frames"])) for c in tree["cards"]),
+        cards=tuple(
+            Card(_text(c["text"]), int(c["start_frame"]), int(c["frames"]), _text(c.get("note", "")))
+            for c in tree["cards"]
+        ),
         narration=tuple(
             Placement(
                 line=_whole(p["line"]),
@@ -165,6 +191,9 @@ def _edit_from_tree(tree: dict[str, Any]) -> EditList:
             offset=_seconds(music["offset"]),
             segments=tuple(_seconds(s) for s in music["segments"]),
             beats=tuple(_seconds(b) for b in music.get("beats", [])),
+            accents=tuple(_seconds(a) for a in music.get("accents", [])),
+            parts=tuple(Span(_seconds(a), _seconds(b)) for a, b in music.get("parts", [])),
+            fade_seconds=_seconds(music.get("fade_seconds", 0.0)),
         ),
         models=dict(tree["models"]),
         config=dict(tree["config"]),
@@ -197,6 +226,11 @@ def _seconds(value: Any) -> float:
     if not math.isfinite(seconds):
         raise ValueError(f"{value} is not a time")
     return seconds
+
+
+def _bars(value: Any) -> tuple[float, float, float, float]:
+    left, top, right, bottom = (_seconds(share) for share in value)
+    return left, top, right, bottom
 
 
 def _whole(value: Any) -> int:

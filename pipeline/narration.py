@@ -110,10 +110,10 @@ def place_lines(script: Script, captions: Captions, slots: Slots, peaks: F64, se
     and named in the warnings.
     """
     rate = slots.frame_rate
-    lengths = np.array([float(frames / rate) for frames in slots.lengths])
+    lengths = np.array([float(frames / rate) for frames in slots.lengths[: slots.told]])
     room = lengths.copy()
     room[-1] += settings.gap_seconds  # nothing is said after the last slot
-    wanted = _score_slots(captions.similarity, lengths, np.array(slots.energy), settings)
+    wanted = _score_slots(captions.similarity[:, : slots.told], lengths, np.array(slots.energy[: slots.told]), settings)
     needed = [float(LEAD) + line.span.duration + settings.gap_seconds for line in script.lines]
     kept, dropped = _choose_fitting(script.lines, needed, room)
     chosen = align_narration(wanted[kept], [needed[n] for n in kept], room, score=settings.score.value) if kept else ()
@@ -121,7 +121,7 @@ def place_lines(script: Script, captions: Captions, slots: Slots, peaks: F64, se
     for n, slot_span in zip(kept, chosen, strict=True):
         assert slot_span is not None
         line, (first, last) = script.lines[n], slot_span
-        end = float(slots.edges[last + 1] / rate) + (settings.gap_seconds if last + 1 == len(slots) else 0.0)
+        end = float(slots.edges[last + 1] / rate) + (settings.gap_seconds if last + 1 == slots.told else 0.0)
         latest = end - settings.gap_seconds - line.span.duration
         frame = choose_frame(
             float(min(slots.edges[first] / rate + LEAD, (slots.edges[first + 1] - 1) / rate)),

@@ -23,6 +23,7 @@ U8 = NDArray[np.uint8]
 Bool = NDArray[np.bool_]
 
 SAME_TIME = 1e-6  # s; two source times closer than this are one time
+FOCUS_STEP = 0.5  # s of trailer between two points of a cut's focus
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +183,9 @@ class Shots:
 
     flags: per shot a frozenset of words such as "black", "static", "text", "credits", "opening", "ending".
     energy (n,): motion, 0..1 (rank within the film). luma (n,): mean luma, 0..255. clear: the part of each span that shows
-    this shot alone, without the dissolves at its ends; given none, all of it.
+    this shot alone, without the dissolves at its ends; given none, all of it. twins (n,) int64: the first shot that each
+    one nearly repeats (the same camera on the same thing), itself where there is none. scenes (n,) int64: number of the
+    scene that each is part of, never falling. Given neither, every shot is its own.
     """
 
     film: Film
@@ -191,11 +194,18 @@ class Shots:
     energy: F32
     luma: F32
     clear: tuple[Span, ...] = ()
+    twins: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
+    scenes: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __post_init__(self) -> None:
         n = len(self.spans)
         if not self.clear:
             object.__setattr__(self, "clear", self.spans)
+        for name in ("twins", "scenes"):
+            if not len(getattr(self, name)):
+                object.__setattr__(self, name, np.arange(n))
+        if self.twins.shape != (n,) or self.scenes.shape != (n,) or (self.twins > np.arange(n)).any():
+            raise ValueError("twins and scenes must have one entry a shot, and a twin must come before")
         pairs = zip(self.clear, self.spans, strict=False)
         if len(self.clear) != n or any(clear.start < span.start or clear.end > span.end for clear, span in pairs):
             raise ValueError("the clear part of a shot must lie within it")
@@ -212,8 +222,10 @@ class Segments:
     """A track cut into segments that touch and cover [0, duration) of what is used of it.
 
     energy (n,): loudness of each segment, 0..1 (rank within the track). beats: seconds on the track's clock, increasing.
-    offset: seconds of the track before its used part; span, beat and peak times count from there. peaks: seconds of the
-    hits, the accents that stand out.
+    offset: seconds of the track before its used part; span, beat, peak and accent times count from there. peaks: seconds of
+    the hits, the accents that stand out; accents: beats, and the onsets between them. parts: spans of the track that are
+    played one after the other, blended at the joins; none: from offset on without a break. fade_seconds: at the end, where
+    the track itself does not end there.
     """
 
     track: Track
@@ -222,6 +234,9 @@ class Segments:
     beats: F64
     offset: float = 0.0
     peaks: F64 = field(default_factory=lambda: np.zeros(0))
+    accents: F64 = field(default_factory=lambda: np.zeros(0))
+    parts: tuple[Span, ...] = ()
+    fade_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.spans:
@@ -310,7 +325,10 @@ class Cut:
     """One entry of the edit: trailer frames [start_frame, start_frame + frames) show the film from source.start on.
 
     sound: whether the film's own sound is heard with it; not where that would be a scrap of somebody's sentence. caption:
-    what it shows, in words, where that was asked.
+    what it shows, in words, where that was asked. speed: of the film, 1 as it was shot, less: slowed down; source lasts
+    speed times as long as the cut. dissolve: trailer frames at its start over which the cut before it, played on, fades
+    into it. focus: what the crop to another aspect follows: (x, y), 0..1 of the active picture, FOCUS_STEP s of trailer
+    apart from the cut's start on, straight between them; none: the middle.
     """
 
     slot: int
@@ -322,19 +340,29 @@ class Cut:
     pinned: bool = False
     sound: bool = True
     caption: str = ""
+    speed: float = 1.0
+    dissolve: int = 0
+    focus: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         if self.frames <= 0 or self.start_frame < 0:
             raise ValueError(f"cut {self.slot}: {self.frames} frames from {self.start_frame}")
+        if not 0.5 <= self.speed <= 1.0:
+            raise ValueError(f"cut {self.slot}: a speed of {self.speed}, not 0.5 to 1")
+        if not 0 <= self.dissolve <= self.frames:
+            raise ValueError(f"cut {self.slot}: a dissolve of {self.dissolve} frames in {self.frames}")
+        if not all(0.0 <= x <= 1.0 and 0.0 <= y <= 1.0 for x, y in self.focus):
+            raise ValueError(f"cut {self.slot}: a focus outside the picture")
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A title on black over trailer frames [start_frame, start_frame + frames)."""
+    """A title on black over trailer frames [start_frame, start_frame + frames). note: smaller, under it."""
 
     text: str
     start_frame: int
     frames: int
+    note: str = ""
 
     def __post_init__(self) -> None:
         if self.frames <= 0 or self.start_frame < 0:
@@ -343,7 +371,10 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class FilmReference:
-    """The film as an edit list names it: enough to find it, to know it again and to render from it."""
+    """The film as an edit list names it: enough to find it, to know it again and to render from it.
+
+    bars: left, top, right, bottom of the shown picture, as shares of its width and height, that are black and cropped.
+    """
 
     path: Path
     fingerprint: str
@@ -352,29 +383,43 @@ class FilmReference:
     width: int
     height: int
     start: float = 0.0
+    bars: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        left, top, right, bottom = self.bars
+        if not (min(self.bars) >= 0 and left + right <= 0.9 and top + bottom <= 0.9):
+            raise ValueError(f"bars of {self.bars} leave too little of the picture")
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What the trailer is to be. frames: its whole length at frame_rate."""
+    """What the trailer is to be. frames: its whole length at frame_rate.
+
+    fade_in, fade_out: frames at its start and end over which it comes from black and goes to black.
+    """
 
     width: int
     height: int
     frame_rate: Fraction
     frames: int
     loudness_lufs: float
+    fade_in: int = 0
+    fade_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Music:
     """The track under the trailer. offset: seconds into the track at trailer frame 0; segments: slot starts, seconds of
-    trailer; beats: seconds of trailer."""
+    trailer; beats, accents (beats and onsets between them): seconds of trailer. parts, fade_seconds: as in Segments."""
 
     path: Path
     fingerprint: str
     offset: float
     segments: tuple[float, ...]
     beats: tuple[float, ...] = ()
+    accents: tuple[float, ...] = ()
+    parts: tuple[Span, ...] = ()
+    fade_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,8 +458,19 @@ class EditList:
             shot = self.shots[cut.shot]
             if cut.source.start < shot.start - SAME_TIME or cut.source.end > shot.end + SAME_TIME:
                 raise ValueError(f"cut {cut.slot} leaves its shot {cut.shot}")
-            if abs(cut.source.duration - cut.frames / self.output.frame_rate) > 1 / self.output.frame_rate:
+            if abs(cut.source.duration - cut.speed * cut.frames / self.output.frame_rate) > 1 / self.output.frame_rate:
                 raise ValueError(f"cut {cut.slot}: source_start to source_end does not last its {cut.frames} frames")
+        self._check_dissolves()
+
+    def _check_dissolves(self) -> None:
+        for before, cut in zip([None, *self.pieces], self.pieces, strict=False):
+            if not isinstance(cut, Cut) or not cut.dissolve:
+                continue
+            if not isinstance(before, Cut):
+                raise ValueError(f"cut {cut.slot} dissolves, and no cut comes before it")
+            reach = before.source.end + cut.dissolve * before.speed / self.output.frame_rate
+            if reach > self.shots[before.shot].end + SAME_TIME:
+                raise ValueError(f"cut {cut.slot} dissolves out of a shot that has ended")
 
 
 @dataclass(frozen=True, slots=True)

@@ -212,7 +212,23 @@ class EditSettings(Section):
     margin_frames: int = Field(2, ge=1, le=24)
     """Film frames left unused at each end of a shot, so that no neighbour's frame shows."""
     card_seconds: float = Field(2.5, ge=0, le=10)
-    """Length of the title card at the end in seconds; 0: no card."""
+    """Length of the title card in seconds; 0: no card."""
+    button_seconds: float = Field(2.0, ge=0, le=10)
+    """Length of the last beat, one shot after the title, in seconds; 0: the trailer ends with the title."""
+    tagline: str = Field("", max_length=200)
+    """A line under the title; empty: none."""
+    end_text: str = Field("", max_length=200)
+    """Text of a last card, such as COMING SOON; empty: none."""
+    end_seconds: float = Field(1.5, ge=0.5, le=10)
+    """Length of that last card in seconds."""
+    font: str = Field("", max_length=1000)
+    """Font file of all lettering, for scripts that the bundled one lacks (Chinese, Japanese ...); empty: that one."""
+    fade_seconds: float = Field(0.5, ge=0, le=5)
+    """Fade from black at the trailer's start and to black at its end, in seconds; 0: none. No fades in between."""
+    dissolve_seconds: float = Field(0.0, ge=0, le=2)
+    """Longest cross-dissolve between two shots while the music is quiet, in seconds; 0: hard cuts everywhere."""
+    slow_down: float = Field(0.15, ge=0, le=0.15)
+    """Most by which a shot that is too short for its slot may be slowed down, as a share of its speed; 0: never."""
 
 
 class SoundSettings(Section):

@@ -51,11 +51,11 @@ Progress = Callable[[float], None]
 
 VERSION: Mapping[str, int] = {
     "analysis": 2,
-    "shots": 3,
+    "shots": 4,
     "features": 2,
-    "music": 2,
-    "selection": 2,
-    "edit": 4,
+    "music": 3,
+    "selection": 3,
+    "edit": 5,
     "render": RENDER_VERSION,
     "quality": 1,
 }
@@ -312,7 +312,7 @@ def make_edit(
                 path=track.path,
                 fingerprint=track.fingerprint,
                 offset=grid.offset,
-                segments=tuple(round(float(edge / rate), 6) for edge in slots.edges[:-1]),
+                segments=tuple(round(float(edge / rate), 6) for edge in slots.starts),
                 beats=tuple(round(float(beat), 6) for beat in grid.beats if beat < float(slots.frames / rate)),
             ),
             models={**models, **voice, "selector": chosen.model},
