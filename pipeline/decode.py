@@ -23,7 +23,7 @@ from av.video.stream import VideoStream
 
 from pipeline.errors import InputError
 from pipeline.media import open_media
-from pipeline.packets import Damage, read_frames
+from pipeline.packets import Damage, place_pictures, read_frames
 from pipeline.records import U8, Film
 from pipeline.sound import Mono, Sound, pick_sound
 
@@ -63,18 +63,15 @@ def decode_film(
             except FFmpegError as error:
                 raise InputError(f"{film.path} cannot be read from {start.time:.3f} s on: {error.strerror}") from error
         mono = Mono(sample_rate or 0)
-        last = -np.inf if start is None else np.nextafter(start.time, -np.inf)
         span = (-np.inf if start is None else start.time, np.inf if end is None else end)
-        for frame in read_frames(container, [video] if audio is None else [video, audio], damage, span):
+        frames = read_frames(container, [video] if audio is None else [video, audio], damage, span)
+        begins, step = start is None, 1 / film.frame_rate
+        for frame in place_pictures(frames, damage, step=step, start=None if begins else span[0], begins=begins):
             if isinstance(frame, AudioFrame):
                 yield from mono.add(frame)
             elif isinstance(frame, VideoFrame):
-                if frame.time is None or frame.time <= last:
-                    damage.pictures += frame.time is None or frame.time >= span[0]
-                    continue
-                last = frame.time
                 yield frame  # also the first one past the end: whoever reads may want to see where it stopped
-                if frame.time >= span[1]:
+                if _time(frame) >= span[1]:
                     break
         yield from mono.flush()
 
@@ -186,9 +183,11 @@ def _pictures_from(container: InputContainer, video: VideoStream, film: Film, st
             container.seek(int(target / video.time_base), stream=video, backward=True)
         except FFmpegError:
             break
-        pictures = _increasing(container, video)
+        pictures = _increasing(container, video, film)
         head = next(pictures, None)
-        if head is not None and _time(head) <= start:
+        if head is None:  # nothing there has a time: a stream without timestamps
+            break
+        if _time(head) <= start:
             yield head
             yield from pictures
             return
@@ -196,14 +195,16 @@ def _pictures_from(container: InputContainer, video: VideoStream, film: Film, st
     with open_media(film.path) as again:
         stream = again.streams.video[_video_position(again, film)]
         stream.thread_type = "AUTO"
-        yield from _increasing(again, stream)
+        yield from _increasing(again, stream, film, begins=True)
 
 
-def _increasing(container: InputContainer, video: VideoStream) -> Iterator[VideoFrame]:
-    last = -np.inf
-    for frame in read_frames(container, [video], Damage()):
-        if isinstance(frame, VideoFrame) and frame.time is not None and frame.time > last:
-            last = frame.time
+def _increasing(
+    container: InputContainer, video: VideoStream, film: Film, *, begins: bool = False
+) -> Iterator[VideoFrame]:
+    damage = Damage()
+    frames = read_frames(container, [video], damage)
+    for frame in place_pictures(frames, damage, step=1 / film.frame_rate, begins=begins):
+        if isinstance(frame, VideoFrame):
             yield frame
 
 
