@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
@@ -21,19 +23,23 @@ import av
 from av.audio.stream import AudioStream as AvAudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from pipeline.errors import InputError, MediaError, MissingDependencyError
-from pipeline.records import AudioStream, Film, SubtitleStream, Track
+from pipeline.records import AudioStream, Film, Span, SubtitleStream, Track
 
 # A file that names other files could make us read, or fetch, what the user did not name.
 REFUSED_FORMATS = frozenset({"concat", "dash", "hls", "imf", "tty", "lavfi", "webvtt", "srt", "ass", "subviewer"})
-COVER_CODECS = frozenset({"png", "gif", "bmp", "tiff", "webp"})
+STILL_CODECS = frozenset({"png", "gif", "bmp", "tiff", "webp", "mjpeg"})  # of cover art, and of some films
+ARCHIVES = (b"PK\x03\x04", b"Rar!", b"7z\xbc\xaf", b"\x1f\x8b")  # what a file begins with: ZIP, RAR, 7-Zip, gzip
 LOG_LINES = 12  # of ffmpeg's standard error, kept for the message
 SAMPLED_BYTES = 1 << 20  # per block of a fingerprint
 SAMPLED_BLOCKS = 8
 FIRST_PACKETS = 400  # in which a first picture must come out, or the film is not usable
+LOOKS = 5  # places over the film at which a picture is looked at for combs: a logo at the head may have none
+LOOK_PACKETS = 60  # in which a picture must come out there
 
 
 def fingerprint_file(path: Path) -> str:
@@ -86,9 +92,12 @@ def open_media(path: Path, what: str = "film") -> Iterator[InputContainer]:
         # an absolute path is never taken for a protocol or an option
         container = av.open(str(path.resolve()), options={"protocol_whitelist": "file"}, metadata_errors="replace")
     except (FFmpegError, ValueError) as error:
-        raise InputError(f"the {what} {path} is not a media file that can be opened ({describe_fault(error)})") from error
+        fault = _find_fault(path) or f"is no media file, or too damaged to be opened ({describe_fault(error)})"
+        raise InputError(f"the {what} {path} {fault}") from error
     with container:
         formats = set(container.format.name.split(","))
+        if container.format.name.endswith("_pipe"):
+            raise InputError(f"the {what} {path} is a single picture")
         if formats & REFUSED_FORMATS or container.format.name.startswith("image2"):
             raise InputError(f"the {what} {path} is no {what} but {container.format.long_name}")
         yield container
@@ -99,15 +108,56 @@ def describe_fault(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
+def _find_fault(path: Path) -> str:
+    """What a file that does not open looks like, in words; empty where that is not known."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+        if not head.strip(b"\0"):
+            return "begins with zeros: it was not copied or downloaded whole"
+        if head.startswith(ARCHIVES):
+            return "is an archive: unpack it first"
+        if head[4:8] == b"ftyp" and b"moov" not in _box_kinds(file, path.stat().st_size):
+            return "was cut short: the index of its pictures (moov) is missing; copy or download it again"
+    if all(byte >= 32 or byte in b"\t\n\r\f" for byte in head):
+        return "is a text file"
+    return ""
+
+
+def _box_kinds(file: IO[bytes], size: int) -> Iterator[bytes]:
+    """The kinds of the outermost boxes of an MP4 (ISO/IEC 14496-12, 4.2)."""
+    start = 0
+    while start + 8 <= size:
+        file.seek(start)
+        length, kind = struct.unpack(">I4s", file.read(8))
+        if length == 1:
+            length = int.from_bytes(file.read(8), "big")
+        yield kind
+        if length < 8:  # 0: to the end of the file
+            return
+        start += length
+
+
 def pick_video(container: InputContainer) -> VideoStream | None:
-    """The first video stream that is a moving picture: cover art and still attachments do not count."""
-    for stream in container.streams.video:
-        if stream.disposition & av.stream.Disposition.attached_pic:
-            continue
-        if stream.codec_context is None or (stream.codec_context.name in COVER_CODECS and stream.frames <= 1):
-            continue
-        return stream
-    return None
+    """The stream that a viewer sees: the container's default, then the largest picture, then the first.
+
+    Cover art and still attachments do not count; a stream of stills only where there is no other.
+    """
+    moving = [
+        stream
+        for stream in container.streams.video
+        if stream.codec_context is not None
+        and not stream.disposition & Disposition.attached_pic
+        and not (stream.codec_context.name in STILL_CODECS and stream.frames == 1)
+    ]
+    return min(
+        moving,
+        key=lambda stream: (
+            stream.codec_context.name in STILL_CODECS and not stream.frames,
+            not stream.disposition & Disposition.default,
+            -stream.codec_context.width * stream.codec_context.height,
+        ),
+        default=None,
+    )
 
 
 def probe_film(path: Path) -> Film:
@@ -118,19 +168,23 @@ def probe_film(path: Path) -> Film:
     with open_media(path, "film") as container:
         video = pick_video(container)
         if video is None:
+            unknown = any(stream.codec_context is None for stream in container.streams.video)
             kind = "only sound" if container.streams.audio else "no picture"
-            raise InputError(f"the film {path} holds {kind}; a trailer needs a picture")
+            kind = "pictures of an unknown codec" if unknown else kind
+            raise InputError(f"the film {path} holds {kind}; a trailer needs pictures")
         first = _first_picture(container, video, path)
         rate = video.guessed_rate or video.average_rate or Fraction(25)
         if not Fraction(1, 2) <= rate <= 480:
             rate = video.average_rate if video.average_rate and video.average_rate <= 480 else Fraction(25)
-        start = float(first.time or 0.0)
+        ticks = first.pts if first.pts is not None else first.dts or 0  # as packets.place_pictures has it
+        start = float(ticks * (first.time_base or 0))
+        duration = _picture_duration(container, video, start, rate)
         average, base = video.average_rate, video.base_rate
         return Film(
             path=path.resolve(),
             fingerprint=fingerprint_file(path),
             start=start,
-            duration=_picture_duration(container, video, start, rate),
+            duration=duration,
             frame_rate=Fraction(rate),
             width=first.width,
             height=first.height,
@@ -147,7 +201,7 @@ def probe_film(path: Path) -> Film:
             primaries=str(getattr(first.color_primaries, "name", first.color_primaries)),
             matrix=str(getattr(first.colorspace, "name", first.colorspace)),
             full_range=int(first.color_range) == 2,
-            interlaced=bool(first.interlaced_frame),
+            interlaced=_is_interlaced(container, video, first, Span(start, start + duration)),
             variable_rate=bool(average and base and abs(average / base - 1) > Fraction(1, 1000)),
             codec=video.codec_context.name,
             pixel_format=first.format.name,
@@ -167,17 +221,44 @@ def _describe_audio(stream: AvAudioStream) -> AudioStream:
 
 
 def _first_picture(container: InputContainer, video: VideoStream, path: Path) -> VideoFrame:
-    problem = "no picture in it can be decoded"
-    for count, packet in enumerate(container.demux(video)):
+    problem, encrypted, count = "", False, 0
+    packets = container.demux(video)
+    while count < FIRST_PACKETS:
         try:
+            packet = next(packets, None)
+            if packet is None:
+                break
+            count += packet.size > 0
+            encrypted = encrypted or packet.has_sidedata("encryption_info")
             for frame in packet.decode():
                 if isinstance(frame, VideoFrame) and frame.width > 0:
                     return frame
         except FFmpegError as error:
-            problem = describe_fault(error)
-        if count >= FIRST_PACKETS:
-            break
-    raise InputError(f"the film {path} cannot be decoded: {problem}")
+            problem = f" ({describe_fault(error)})"
+    if encrypted:
+        raise InputError(f"the film {path} is encrypted: its pictures cannot be read without the key (DRM)")
+    if not count:
+        announced = f"{video.frames} pictures" if video.frames else "pictures"
+        raise InputError(f"the film {path} announces {announced} and holds none: it was cut short")
+    raise InputError(f"the film {path} cannot be decoded: no picture comes out of its first {count} packets{problem}")
+
+
+def _is_interlaced(container: InputContainer, video: VideoStream, first: VideoFrame, span: Span) -> bool:
+    """Whether most of a few pictures, spread over the film, are of two fields."""
+    looks = [first.interlaced_frame]
+    if not container.duration or video.time_base is None:  # sought in such a stream, it would be read to its end
+        return looks[0]
+    for number in range(1, LOOKS + 1):
+        try:
+            time = span.start + span.duration * number / (LOOKS + 1)
+            container.seek(int(time / video.time_base), stream=video, backward=True)
+            frames = (frame for packet in islice(container.demux(video), LOOK_PACKETS) for frame in packet.decode())
+            frame = next(frames, None)
+        except FFmpegError:  # what does not seek, and what is damaged there, says nothing
+            continue
+        if isinstance(frame, VideoFrame):
+            looks.append(frame.interlaced_frame)
+    return 2 * sum(looks) >= len(looks) + 1
 
 
 def _picture_duration(container: InputContainer, video: VideoStream, start: float, rate: Fraction) -> float:
@@ -193,6 +274,8 @@ def _picture_duration(container: InputContainer, video: VideoStream, start: floa
     for packet in container.demux(video):
         if packet.pts is not None and packet.time_base is not None:
             last = max(last, float(packet.pts * packet.time_base))
+        elif packet.size:  # a stream without timestamps
+            last += float(1 / rate)
     return last - start + float(1 / rate)
 
 

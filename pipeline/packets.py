@@ -130,12 +130,13 @@ class _Clock:
             return frame.dts
         if self._read is None:
             return 0 if self._begins else None
+        assert frame.time_base is not None
         return self._read + max(1, frame.duration or round(self._step / frame.time_base))
 
     def place(self, damage: Damage) -> Iterator[VideoFrame]:
         """The picture that has waited longest, if there is a time for it."""
         frame, own = self.waiting.popleft()
-        oldest = self._count - len(self.waiting) - AHEAD_FAULTY  # a timestamp kept for longer was far ahead of its picture
+        oldest = self._count - len(self.waiting) - AHEAD_FAULTY  # what is kept for longer was far ahead of its picture
         self._pool = [
             (stamp, number)
             for stamp, number in self._pool
