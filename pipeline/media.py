@@ -92,8 +92,8 @@ def open_media(path: Path, what: str = "film") -> Iterator[InputContainer]:
         # an absolute path is never taken for a protocol or an option
         container = av.open(str(path.resolve()), options={"protocol_whitelist": "file"}, metadata_errors="replace")
     except (FFmpegError, ValueError) as error:
-        fault = _find_fault(path) or f"is no media file, or too damaged to be opened ({describe_fault(error)})"
-        raise InputError(f"the {what} {path} {fault}") from error
+        fault = _find_fault(path) or describe_fault(error)
+        raise InputError(f"the {what} {path} is not a media file that can be opened ({fault})") from error
     with container:
         formats = set(container.format.name.split(","))
         if container.format.name.endswith("_pipe"):
@@ -113,13 +113,13 @@ def _find_fault(path: Path) -> str:
     with path.open("rb") as file:
         head = file.read(4096)
         if not head.strip(b"\0"):
-            return "begins with zeros: it was not copied or downloaded whole"
+            return "it begins with zeros: copy or download it again"
         if head.startswith(ARCHIVES):
-            return "is an archive: unpack it first"
+            return "it is an archive: unpack it first"
         if head[4:8] == b"ftyp" and b"moov" not in _box_kinds(file, path.stat().st_size):
-            return "was cut short: the index of its pictures (moov) is missing; copy or download it again"
+            return "it was cut short, its index is missing: copy or download it again"
     if all(byte >= 32 or byte in b"\t\n\r\f" for byte in head):
-        return "is a text file"
+        return "it is text"
     return ""
 
 
