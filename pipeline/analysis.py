@@ -178,8 +178,7 @@ def analyse_film(
 def are_whole(seen: Sequence[Seen]) -> bool:
     """Whether parts make up the film: nothing damaged, and each ends where the next begins."""
     looks = [one.look for one in seen if one.look is not None]
-    intact = not any(one.damage.packets or one.damage.pictures or one.damage.notes for one in seen)
-    return intact and all(_fit(one, following) for one, following in pairwise(looks))
+    return all(one.damage.none for one in seen) and all(_fit(one, following) for one, following in pairwise(looks))
 
 
 def _choose_keys(film: Film, workers: int) -> list[KeyFrame]:
@@ -247,7 +246,7 @@ def _join(
     times: F64 = np.concatenate([look.times for look in looks])
     if len(times) < 2:
         raise InputError(
-            f"the film {film.path} has {len(times)} picture(s) that can be decoded; a trailer needs a film"
+            f"only {len(times)} picture(s) of the film {film.path} can be decoded: a trailer needs a moving picture"
         )
     scores: F32 = np.concatenate([look.scores for look in looks])
     firsts = np.cumsum([0, *(len(look.times) for look in looks)])
@@ -271,6 +270,10 @@ def _join(
     if damage.packets or damage.pictures:
         warnings.append(
             f"{damage.packets} damaged packets and {damage.pictures} pictures without a usable time were left out"
+        )
+    if damage.placed:
+        warnings.append(
+            f"{damage.placed} of {len(times)} pictures have no usable time in the file and stand where their order puts them"
         )
     if seen.duration < 0.9 * film.duration:
         warnings.append(

@@ -50,7 +50,7 @@ from pipeline.workdir import Artifact, Made, WorkDir, make_key
 Progress = Callable[[float], None]
 
 VERSION: Mapping[str, int] = {
-    "analysis": 2,
+    "analysis": 3,
     "shots": 4,
     "features": 2,
     "music": 3,
