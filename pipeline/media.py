@@ -96,9 +96,9 @@ def open_media(path: Path, what: str = "film") -> Iterator[InputContainer]:
         raise InputError(f"the {what} {path} is not a media file that can be opened ({fault})") from error
     with container:
         formats = set(container.format.name.split(","))
-        if container.format.name.endswith("_pipe"):
-            raise InputError(f"the {what} {path} is a single picture")
-        if formats & REFUSED_FORMATS or container.format.name.startswith("image2"):
+        if container.format.name.startswith("image2") or container.format.name.endswith("_pipe"):
+            raise InputError(f"the {what} {path} is a picture, or the first of a series of them")
+        if formats & REFUSED_FORMATS:
             raise InputError(f"the {what} {path} is no {what} but {container.format.long_name}")
         yield container
 
