@@ -82,13 +82,13 @@ REAL = ["big_buck_bunny_640x360.mp4", "tears_of_steel_battle_clip_800x332.webm",
 
 
 def ask_ffmpeg(
-    path: Path, *filters: str, out: tuple[str, ...] = ("-f", "null", "-")
+    film: Film, *filters: str, out: tuple[str, ...] = ("-f", "null", "-")
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run the ffmpeg that the tests have of their own: the film's first moving picture through filters, on its own clock."""
+    """Run the ffmpeg that the tests have of their own: the film's chosen picture through filters, on its own clock."""
     return subprocess.run(
         [
             imageio_ffmpeg.get_ffmpeg_exe(),
-            *("-hide_banner", "-nostdin", "-copyts", "-i", str(path), "-map", "0:v:0", "-an"),
+            *("-hide_banner", "-nostdin", "-copyts", "-i", str(film.path), "-map", f"0:{film.video_index}", "-an"),
             *("-fps_mode", "passthrough", "-vf", ",".join(filters)),  # no picture is shown twice, and none dropped
             *out,
         ],
@@ -97,23 +97,23 @@ def ask_ffmpeg(
     )
 
 
-def witness_times(path: Path) -> F64:
+def witness_times(film: Film) -> F64:
     """When each picture is shown, s, as ffmpeg's showinfo says. -copyts: not counted from the file's beginning."""
-    told = ask_ffmpeg(path, "showinfo").stderr.decode(errors="replace")
+    told = ask_ffmpeg(film, "showinfo").stderr.decode(errors="replace")
     return np.array([float(time) for time in re.findall(r"\bpts_time:\s*(\S+)", told)])
 
 
-def witness_picture(path: Path, film: Film, number: int, size: tuple[int, int]) -> U8:
+def witness_picture(film: Film, number: int, size: tuple[int, int]) -> U8:
     """Picture `number`, BGR (h, w, 3), as ffmpeg turns it upright by itself, scaled to size (w, h)."""
     chosen = (f"select=eq(n\\,{number})", f"scale={size[0]}:{size[1]}:flags=area")
-    raw = ask_ffmpeg(path, *chosen, out=("-frames:v", "1", "-pix_fmt", "bgr24", "-f", "rawvideo", "-")).stdout
+    raw = ask_ffmpeg(film, *chosen, out=("-frames:v", "1", "-pix_fmt", "bgr24", "-f", "rawvideo", "-")).stdout
     return np.frombuffer(raw, np.uint8).reshape(size[1], size[0], 3)
 
 
 @pytest.mark.parametrize("name", ODD)
 def test_pictures_stand_where_the_container_puts_them(films: Path, name: str) -> None:
-    path = films / "odd" / name
-    seen, witness = analyse(probe_film(path)), witness_times(path)
+    film = probe_film(films / "odd" / name)
+    seen, witness = analyse(film), witness_times(film)
     assert len(seen.times) == len(witness) > 0
     assert np.abs(seen.times - witness).max() < PRINTED
     assert seen.film.start == seen.times[0]
@@ -140,8 +140,7 @@ def test_the_clock_begins_where_the_file_says(films: Path) -> None:
 @pytest.mark.parametrize("name", [*TURNED, *STRETCHED, "gen/portrait_202x360.mp4", "gen/interlaced_mpeg2.mpg"])
 def test_sampled_pictures_are_upright_in_square_pixels(films: Path, name: str) -> None:
     """As ffmpeg shows them when it turns them itself, at the size of ours; any other turn would show."""
-    path = films / "odd" / name
-    film = probe_film(path)
+    film = probe_film(films / "odd" / name)
     seen = analyse(film)
     number = len(seen.sample_times) // 2
     (picture,) = read_samples(seen, np.array([number]))
@@ -149,7 +148,7 @@ def test_sampled_pictures_are_upright_in_square_pixels(films: Path, name: str) -
     shown = film.width * float(film.pixel_aspect) / film.height
     aspect = 1 / shown if film.rotation in (90, 270) else shown
     assert width / height == pytest.approx(aspect, abs=2 * aspect / min(width, height))  # both are even numbers
-    witness = witness_picture(path, film, int(np.searchsorted(seen.times, seen.sample_times[number])), (width, height))
+    witness = witness_picture(film, int(np.searchsorted(seen.times, seen.sample_times[number])), (width, height))
     assert difference(picture, witness) < SAME_PICTURE
     for wrong in (picture[::-1], picture[:, ::-1], picture[::-1, ::-1]):
         assert difference(wrong, witness) > SAME_PICTURE
@@ -161,11 +160,10 @@ def difference(one: U8, other: U8) -> float:
 
 @pytest.mark.parametrize("name", DEEP)
 def test_pictures_of_ten_bits_are_seen_as_ffmpeg_shows_them(films: Path, name: str) -> None:
-    path = films / "odd" / name
-    film = probe_film(path)
+    film = probe_film(films / "odd" / name)
     seen = analyse(film)
     (picture,) = read_samples(seen, np.array([0]))
-    witness = witness_picture(path, film, 0, picture.shape[1::-1])
+    witness = witness_picture(film, 0, picture.shape[1::-1])
     # in lightness: of what matrix the colours are is another matter, and some files do not say
     assert difference(picture.mean(axis=2), witness.mean(axis=2)) < SAME_PICTURE
 
