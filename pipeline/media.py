@@ -7,7 +7,6 @@ import hashlib
 import os
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import threading
@@ -28,12 +27,14 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from pipeline.errors import InputError, MediaError, MissingDependencyError
+from pipeline.faults import find_fault
 from pipeline.records import AudioStream, Film, Span, SubtitleStream, Track
 
 # A file that names other files could make us read, or fetch, what the user did not name.
 REFUSED_FORMATS = frozenset({"concat", "dash", "hls", "imf", "tty", "lavfi", "webvtt", "srt", "ass", "subviewer"})
 STILL_CODECS = frozenset({"png", "gif", "bmp", "tiff", "webp", "mjpeg"})  # of cover art, and of some films
-ARCHIVES = (b"PK\x03\x04", b"Rar!", b"7z\xbc\xaf", b"\x1f\x8b")  # what a file begins with: ZIP, RAR, 7-Zip, gzip
+# of a sound track that speaks over the film's own; in its title sound.choose_sound looks for such words
+SPOKEN_OVER_FLAGS = {Disposition.comment: "(commentary)", Disposition.visual_impaired: "(audio description)"}
 LOG_LINES = 12  # of ffmpeg's standard error, kept for the message
 SAMPLED_BYTES = 1 << 20  # per block of a fingerprint
 SAMPLED_BLOCKS = 8
@@ -92,7 +93,7 @@ def open_media(path: Path, what: str = "film") -> Iterator[InputContainer]:
         # an absolute path is never taken for a protocol or an option
         container = av.open(str(path.resolve()), options={"protocol_whitelist": "file"}, metadata_errors="replace")
     except (FFmpegError, ValueError) as error:
-        fault = _find_fault(path) or describe_fault(error)
+        fault = find_fault(path) or describe_fault(error)
         raise InputError(f"the {what} {path} is not a media file that can be opened ({fault})") from error
     with container:
         formats = set(container.format.name.split(","))
@@ -106,35 +107,6 @@ def open_media(path: Path, what: str = "film") -> Iterator[InputContainer]:
 def describe_fault(error: Exception) -> str:
     """What PyAV's error says, in words."""
     return getattr(error, "strerror", None) or str(error)
-
-
-def _find_fault(path: Path) -> str:
-    """What a file that does not open looks like, in words; empty where that is not known."""
-    with path.open("rb") as file:
-        head = file.read(4096)
-        if not head.strip(b"\0"):
-            return "it begins with zeros: copy or download it again"
-        if head.startswith(ARCHIVES):
-            return "it is an archive: unpack it first"
-        if head[4:8] == b"ftyp" and b"moov" not in _box_kinds(file, path.stat().st_size):
-            return "it was cut short, its index is missing: copy or download it again"
-    if all(byte >= 32 or byte in b"\t\n\r\f" for byte in head):
-        return "it is text"
-    return ""
-
-
-def _box_kinds(file: IO[bytes], size: int) -> Iterator[bytes]:
-    """The kinds of the outermost boxes of an MP4 (ISO/IEC 14496-12, 4.2)."""
-    start = 0
-    while start + 8 <= size:
-        file.seek(start)
-        length, kind = struct.unpack(">I4s", file.read(8))
-        if length == 1:
-            length = int.from_bytes(file.read(8), "big")
-        yield kind
-        if length < 8:  # 0: to the end of the file
-            return
-        start += length
 
 
 def pick_video(container: InputContainer) -> VideoStream | None:
@@ -189,7 +161,7 @@ def probe_film(path: Path) -> Film:
             width=first.width,
             height=first.height,
             video_index=video.index,
-            audio=tuple(_describe_audio(s) for s in container.streams.audio if s.codec_context is not None),
+            audio=tuple(_describe_audio(s) for s in _order_sounds(container)),
             subtitles=tuple(
                 SubtitleStream(s.index, s.codec_context.name, s.language or "und", s.metadata.get("title", ""))
                 for s in container.streams.subtitles
@@ -208,20 +180,27 @@ def probe_film(path: Path) -> Film:
         )
 
 
+def _order_sounds(container: InputContainer) -> list[AvAudioStream]:
+    """The sound tracks that can be decoded, those that the container plays by default first."""
+    known = [stream for stream in container.streams.audio if stream.codec_context is not None]
+    return sorted(known, key=lambda stream: not stream.disposition & Disposition.default)
+
+
 def _describe_audio(stream: AvAudioStream) -> AudioStream:
     context = stream.codec_context
+    flagged = [word for flag, word in SPOKEN_OVER_FLAGS.items() if stream.disposition & flag]
     return AudioStream(
         index=stream.index,
         codec=context.name,
         language=stream.language or "und",
         channels=int(context.channels),
         sample_rate=int(context.sample_rate or 0),
-        title=stream.metadata.get("title", ""),
+        title=" ".join(filter(None, (stream.metadata.get("title", ""), *flagged))),
     )
 
 
 def _first_picture(container: InputContainer, video: VideoStream, path: Path) -> VideoFrame:
-    problem, encrypted, count = "", False, 0
+    problem, count = "", 0
     packets = container.demux(video)
     while count < FIRST_PACKETS:
         try:
@@ -229,14 +208,13 @@ def _first_picture(container: InputContainer, video: VideoStream, path: Path) ->
             if packet is None:
                 break
             count += packet.size > 0
-            encrypted = encrypted or packet.has_sidedata("encryption_info")
+            if packet.has_sidedata("encryption_info"):  # what comes out of it may pass for pictures
+                raise InputError(f"the film {path} is encrypted: its pictures cannot be read without the key (DRM)")
             for frame in packet.decode():
                 if isinstance(frame, VideoFrame) and frame.width > 0:
                     return frame
         except FFmpegError as error:
             problem = f" ({describe_fault(error)})"
-    if encrypted:
-        raise InputError(f"the film {path} is encrypted: its pictures cannot be read without the key (DRM)")
     if not count:
         announced = f"{video.frames} pictures" if video.frames else "pictures"
         raise InputError(f"the film {path} announces {announced} and holds none: it was cut short")

@@ -25,6 +25,7 @@ from pipeline.records import F32, AudioStream, Film, Placement, Span
 SOUND_LEAD = 0.5  # s decoded before a wanted sound, for codecs that need a run-up
 GATHERED = 1.0  # s of sound that are mixed and resampled together
 MOST_JITTER = 0.05  # s by which a sound's timestamps may stray before it counts as a hole
+LOUDEST = 2.0  # of full scale; a loud film's peaks, and two channels' that are mixed to one, lie under it
 LONGEST_GAP = 3600.0  # s of silence that a hole in the sound may stand for
 FRONT_DB = -12.0  # of the front channels in a speech mix: what stands on the centre's sides, well under it
 SPOKEN_OVER = ("commentary", "comment", "description", "descriptive")  # in a track's title
@@ -206,7 +207,9 @@ def _sound_of_span(
             clock += block.samples / sample_rate
         if clock > span.end + 0.1:
             break
-    return np.nan_to_num(samples, copy=False, posinf=0.0, neginf=0.0)  # floating-point sound may hold anything
+    # floating-point sound may hold anything, and damaged AAC comes out at hundreds of times full scale
+    held: F32 = np.clip(np.nan_to_num(samples, copy=False, posinf=0.0, neginf=0.0), -LOUDEST, LOUDEST)
+    return held
 
 
 def mix_speech(frame: AudioFrame) -> AudioFrame:

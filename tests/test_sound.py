@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.languages import normalise_language, same_language
-from pipeline.media import probe_film
+from pipeline.media import find_ffmpeg, probe_film, run_ffmpeg
 from pipeline.records import AudioStream, Placement, Span
-from pipeline.sound import choose_sound, read_lines, read_sound
+from pipeline.sound import LOUDEST, choose_sound, read_lines, read_sound
 from pipeline.writing import write_film
 
 RATE = 48000
@@ -165,3 +165,28 @@ def test_samples_that_are_no_numbers_are_silence(tmp_path: Path) -> None:
     assert np.isfinite(heard).all()
     assert not heard[1000:1010].any()
     assert np.abs(heard[1010:1990] - samples[1010:1990]).max() < 1e-6
+
+
+def test_a_burst_of_damaged_sound_is_held_and_the_rest_is_as_it_was(tmp_path: Path) -> None:
+    samples = planted(2)
+    samples[1000:1010] = 880.0
+    path = write_sound(tmp_path / "burst.wav", "stereo", samples, "pcm_f32le")
+    (heard,) = read_sound(path, [Span(0.0, 1.0)], sample_rate=RATE, channels=2)
+    assert heard[1000:1010].max() == LOUDEST
+    assert np.abs(heard[1010:RATE] - samples[1010:RATE]).max() < 1e-6
+
+
+def test_the_track_that_the_container_plays_is_heard_and_a_flagged_commentary_is_not(tmp_path: Path) -> None:
+    """Four tracks without a title; how each is flagged is all that is said of them."""
+    pictures = (np.zeros((36, 64, 3), np.uint8) for _ in range(10))
+    write_film(tmp_path / "film.mp4", pictures, frame_rate=Fraction(25), sound=planted(2))
+    flags = ["comment", "0", "default", "visual_impaired+default"]
+    options = [option for n, flag in enumerate(flags) for option in (f"-disposition:a:{n}", flag)]
+    tracks = ["-map", "0:v", *(["-map", "0:a"] * 4), "-c", "copy", *options]
+    run_ffmpeg(find_ffmpeg(), ["-i", str(tmp_path / "film.mp4"), *tracks, str(tmp_path / "four.mkv")], timeout=30)
+    film = probe_film(tmp_path / "four.mkv")
+    assert [track.index for track in film.audio] == [3, 4, 1, 2]  # defaults first, each in the order of the file
+    assert [track.title for track in film.audio] == ["", "(audio description)", "(commentary)", ""]
+    chosen = choose_sound(film.audio)
+    assert chosen is not None
+    assert chosen.index == 3
