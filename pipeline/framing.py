@@ -17,7 +17,7 @@ MOST_BARS = 0.6  # of a side that bars may take together; a picture that leaves 
 BLURRED_EDGE = 0.004  # of a side: where bars meet the picture it is blurred, by scaling and by compression
 DRAFT_HEIGHT = 360  # px
 # The action is where pictures change more than they do on the whole; what changes everywhere (a pan, a fade) says nothing.
-PULL = 0.5  # of a cut's mean weight: how strongly the middle of the picture draws
+PULL = 0.5  # how strongly the middle of the picture draws, against all that moves in a cut
 MOST_DRIFT = 0.12  # of the picture's width a second, at which the frame may move; an operator pans slower than this
 STILL = 0.03  # of the width; less drift over a cut is no movement but unrest
 
@@ -88,7 +88,7 @@ def _fit_line(share: F64, values: F32, weight: F64, at: F64, seconds: float) -> 
     if total <= 0:
         return np.full(len(at), 0.5)
     pulled = np.concatenate([values, [0.5]])
-    weights = np.concatenate([weight, [PULL * total / len(weight)]])
+    weights = np.concatenate([weight, [PULL * total]])
     places = np.concatenate([share, [0.0]])
     middle = float(np.average(pulled, weights=weights))
     centre = float(np.average(places, weights=weights))
