@@ -210,7 +210,7 @@ def test_a_group_gives_no_more_than_it_may_while_the_slots_can_be_filled():
                 coupled(rng.normal(0, 3, (4, 12)), 2.0),
                 12,
                 4,
-                uniforms=rng.random((8, 4)),
+                uniforms=rng.random((32, 4)),
                 groups=groups,
                 most_of_group=1,
                 decoder=decoder,
@@ -222,7 +222,7 @@ def test_a_group_gives_no_more_than_it_may_while_the_slots_can_be_filled():
         lambda _: np.full((3, 6), 1 / 6),
         6,
         3,
-        uniforms=np.ones((8, 3)),
+        uniforms=np.ones((32, 3)),
         pins={0: 1, 1: 2},
         groups=np.array([0, 0, 0, 0, 1, 1]),
         most_of_group=2,
@@ -230,7 +230,7 @@ def test_a_group_gives_no_more_than_it_may_while_the_slots_can_be_filled():
     assert pinned.shots[2] in (4, 5)  # pins count
     with pytest.raises(ValueError, match="groups"):
         generate(
-            lambda _: np.full((1, 6), 1 / 6), 6, 1, uniforms=np.ones((8, 1)), groups=np.zeros(3, int), most_of_group=1
+            lambda _: np.full((1, 6), 1 / 6), 6, 1, uniforms=np.ones((32, 1)), groups=np.zeros(3, int), most_of_group=1
         )
 
 
