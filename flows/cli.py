@@ -15,6 +15,7 @@ from typer.exceptions import TyperException
 from flows import model_commands, stage_commands, weights
 from flows.display import DONE, INTERRUPTED, SHORT, UNUSABLE, Display, WarningLines, finish, print_error
 from flows.options import (
+    AspectOption,
     ConfigOption,
     EditArgument,
     FilmArgument,
@@ -49,6 +50,7 @@ EXAMPLES = """\b
 Examples:
   trailer make film.mkv
   trailer make film.mkv --music song.flac --length 60 --out teaser.mp4
+  trailer make film.mkv --length 30 --aspect 9:16 --out upright.mp4
   trailer make film.mkv --title "THE FILM" --seed 7 --set video.crf=20
   trailer make film.mkv --config my.toml --json
   trailer make film.mkv --subtitles film.en.srt --set narration.subtitles=soft
@@ -108,6 +110,8 @@ def make(
         typer.Option("--title", metavar="TEXT", help="Title on the card. [default: from the file's name]"),
     ] = None,
     length: LengthOption = None,
+    aspect: AspectOption = None,
+    draft: Annotated[bool, typer.Option("--draft", help="A quick look: at most 360 px tall, encoded fast.")] = False,
     seed: SeedOption = None,
     config: ConfigOption = None,
     assignments: SetOption = None,
@@ -129,7 +133,8 @@ def make(
     from pipeline.settings import load_config
 
     assignments = [*(assignments or []), *([] if narration else ["narration.enabled=false"])]
-    settings = load_config(config, gather_settings(title, length, seed, assignments))
+    named = gather_settings(assignments, title=title, length=length, aspect=aspect, draft=draft, seed=seed)
+    settings = load_config(config, named)
     with Display() as display:
         outcome = make_one(
             film,
@@ -151,7 +156,7 @@ app.command(epilog=stage_commands.LINES_EXAMPLES)(stage_commands.lines)
 
 
 @app.command()
-def render(edit: EditArgument, out: OutOption, as_json: JsonOption = False) -> None:
+def render(edit: EditArgument, out: OutOption, aspect: AspectOption = None, as_json: JsonOption = False) -> None:
     """Render an edit list, and measure the result. As made or changed by hand: only changed cuts are encoded."""
     from flows.looking import render_edit
     from flows.making import describe, summarise
@@ -159,7 +164,7 @@ def render(edit: EditArgument, out: OutOption, as_json: JsonOption = False) -> N
     from pipeline.settings import Site
 
     with Display() as display:
-        outcome = render_edit(edit, out, Site(), LocalRunner(display.say, display.bar))
+        outcome = render_edit(edit, out, Site(), LocalRunner(display.say, display.bar), aspect=aspect)
     finish(summarise(outcome) if as_json else describe(outcome), passed=outcome.passed)
 
 

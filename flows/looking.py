@@ -14,7 +14,7 @@ from pipeline.errors import InputError
 log = logging.getLogger("trailer")
 
 if TYPE_CHECKING:
-    from pipeline.records import EditList, Segments, Shots
+    from pipeline.records import EditList, Film, Segments, Shots
     from pipeline.runner import LocalRunner
     from pipeline.settings import Site, TrailerConfig
     from pipeline.trailer import Outcome
@@ -141,8 +141,11 @@ def tell_music(segments: Segments) -> dict[str, Any]:
     }
 
 
-def render_edit(edit_path: Path, out: Path, site: Site, runner: LocalRunner) -> Outcome:
-    """Render an edit list, measure it, and lay the four files down as `make` does. The list's own file is left as it is."""
+def render_edit(edit_path: Path, out: Path, site: Site, runner: LocalRunner, *, aspect: str | None = None) -> Outcome:
+    """Render an edit list, measure it, and lay the four files down as `make` does. The list's own file is left as it is.
+
+    aspect: another shape than the list's, such as 9:16.
+    """
     from pipeline import steps
     from pipeline.editfile import edit_to_json, read_edit
     from pipeline.records import EditList
@@ -154,6 +157,8 @@ def render_edit(edit_path: Path, out: Path, site: Site, runner: LocalRunner) -> 
     config_of(edit, edit_path)
     out = check_out(out, edit.film.path, edit.music.path)
     film = find_film(edit)
+    if aspect is not None:
+        edit = reshape(edit, film, aspect)
     work = WorkDir(site.work_dir, film.fingerprint)
     given = {"given": edit_to_json(edit)}
     planned = work.reuse_or_make("edit", steps.VERSION["edit"], given, EditList, lambda: edit).artifact
@@ -162,6 +167,19 @@ def render_edit(edit_path: Path, out: Path, site: Site, runner: LocalRunner) -> 
     excluded = find_excluded(edit, edit_path, site, runner)
     file = work.folder / rendered.load().name
     return hand_over(edit, measured, excluded, file, out, runner.times, given=edit_path)
+
+
+def reshape(edit: EditList, film: Film, aspect: str) -> EditList:
+    """The same trailer in another shape. Raises InputError for a shape that there is not."""
+    from dataclasses import replace
+
+    from pipeline.framing import choose_size
+    from pipeline.settings import parse_config
+
+    config = parse_config({**edit.config, "video": {**edit.config.get("video", {}), "aspect": aspect}})
+    width, height = choose_size(film, config.video, edit.film.bars)
+    output = replace(edit.output, width=width, height=height)
+    return replace(edit, output=output, config=config.model_dump(mode="json"))
 
 
 def report_edit(edit_path: Path, out: Path, trailer: Path | None, site: Site, runner: LocalRunner) -> None:

@@ -94,9 +94,21 @@ def draw_demo(folder: Path, seed: int, *, say: Callable[[str], None], bar: Calla
     return film
 
 
-def gather_settings(title: str | None, length: float | None, seed: int | None, assignments: list[str]) -> list[str]:
+def gather_settings(
+    assignments: list[str],
+    *,
+    title: str | None = None,
+    length: float | None = None,
+    aspect: str | None = None,
+    draft: bool = False,
+    seed: int | None = None,
+) -> list[str]:
     """The assignments, with the options that have a name of their own after them: they win."""
     gathered = list(assignments)
+    if aspect is not None:
+        gathered.append(f"video.aspect={json.dumps(aspect, ensure_ascii=False)}")
+    if draft:
+        gathered.append("video.draft=true")
     if title is not None:
         gathered.append(f"title={json.dumps(title, ensure_ascii=False)}")
     if length is not None:

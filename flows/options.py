@@ -29,3 +29,7 @@ SeedOption = Annotated[
     typer.Option("--seed", metavar="N", help="Seed of every random choice. [default: 0]"),
 ]
 OutOption = Annotated[Path, typer.Option("--out", metavar="F", help="Where to write it.")]
+AspectOption = Annotated[
+    str | None,
+    typer.Option("--aspect", metavar="W:H", help="Shape: 16:9, 9:16, 1:1, 4:5 or source. [default: the film's]"),
+]

@@ -46,7 +46,7 @@ def music(
     from pipeline.runner import LocalRunner
     from pipeline.settings import Site, load_config
 
-    settings = load_config(config, gather_settings(None, length, None, assignments or []))
+    settings = load_config(config, gather_settings(assignments or [], length=length))
     with Display() as display:
         told = tell_music(look_at_music(track, settings, Site(), LocalRunner(display.say, display.bar)))
     tempo = f"{told['tempo']} beats a minute" if told["tempo"] else "no steady beat"

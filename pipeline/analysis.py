@@ -28,7 +28,16 @@ from pipeline.packets import Damage
 from pipeline.records import F32, F64, I64, U8, Analysis, Bool, Film
 from pipeline.shrink import size_samples
 from pipeline.sound import Sound, decode_sound
-from pipeline.watch import SAMPLE_LONGEST, SAMPLE_SHORTEST, Look, Watch, choose_samples, find_bars
+from pipeline.watch import (
+    SAMPLE_LONGEST,
+    SAMPLE_SHORTEST,
+    Look,
+    Watch,
+    choose_samples,
+    find_bars,
+    find_focus,
+    turn_focus,
+)
 
 log = logging.getLogger("trailer")
 
@@ -137,7 +146,7 @@ def analyse_film(
 
     scratch: an empty folder for what is large; it must last until the Analysis has been written. spread: who looks at the
     parts of a long film; none: one pass in this thread. network: judges cuts; none: PySceneDetect's rule does, later.
-    Memory grows by about 80 bytes a picture. A damaged film is read in one go, for what a decoder makes of damage hangs on
+    Memory grows by about 100 bytes a picture. A damaged film is read in one go, for what a decoder makes of damage hangs on
     where it began. Raises InputError when fewer than two pictures can be decoded.
     """
     spread = spread or Threads(1)
@@ -249,9 +258,11 @@ def _join(
             f"only {len(times)} picture(s) of the film {film.path} can be decoded: a trailer needs a moving picture"
         )
     scores: F32 = np.concatenate([look.scores for look in looks])
+    focus: F32 = np.concatenate([look.focus for look in looks])
     firsts = np.cumsum([0, *(len(look.times) for look in looks)])
     for first, (before, look) in zip(firsts[1:], pairwise(looks), strict=False):
-        scores[first] = cv2.mean(cv2.absdiff(look.first, before.last))[:3]
+        change = np.asarray(cv2.absdiff(look.first, before.last), np.uint8)
+        scores[first], focus[first] = cv2.mean(change)[:3], find_focus(change)
     sampled, sizes, lit = _keep_samples(looks, firsts, choose_samples(times, scores), scratch / "samples")
     tiny = _append([look.tiny for look in looks], scratch / "tiny")
     transitions = np.zeros((0, 2), np.float32)
@@ -284,6 +295,7 @@ def _join(
         times=times,
         scores=scores,
         luma=np.concatenate([look.luma for look in looks]),
+        focus=turn_focus(focus, film.rotation),
         letterbox=find_bars(*lit, film.rotation),
         sample_times=times[sampled],
         sample_bytes=np.memmap(scratch / "samples", np.uint8, "r"),

@@ -85,7 +85,9 @@ def check_request(config: TrailerConfig, site: Site, *, encoder: bool = True, se
         choose_network(config.shots.detector, site)
     if selection:
         from models.ssmp.description import check_fit
+        from pipeline.cards import find_font
 
+        find_font(config.edit.font)
         check_fit(find_checkpoint(config), identify_encoder(config.features).name)
     if encoder:
         load_encoder(config.features, site)  # networks are read when they are first needed

@@ -13,11 +13,11 @@ from fractions import Fraction
 
 import numpy as np
 
-from pipeline.edit import Slots
 from pipeline.errors import NoSolutionError
 from pipeline.records import F32, F64, I64, Placement
 from pipeline.script import Captions, Narration, Script, ScriptLine
 from pipeline.settings import NarrationSettings, Score
+from pipeline.slots import Slots
 
 SAME_LENGTH = 1e-9  # s; sums of decimal lengths differ by rounding alone
 OPENING_SECONDS, OPENING_COST = 1.0, 0.3  # a trailer that speaks before anything was seen has lost its viewer's ear

@@ -128,7 +128,8 @@ class Analysis:
 
     times (n,) float64: timestamp of every picture, on the film's clock, increasing.
     scores (n, 3): mean absolute difference to the previous picture in hue, saturation and value, 0..255; row 0 is zero.
-    luma (n, 2): mean and standard deviation of the picture's luma, 0..255.
+    luma (n, 2): mean and standard deviation of the picture's luma, 0..255. focus (n, 3): where the shown picture changes
+    most, x and y in 0..1 from the left and the top, and how much, 0..255 (0: nowhere).
     letterbox (4,): left, top, right, bottom as fractions of the shown width and height that are black throughout.
     sample_times (m,) float64: times of the sampled pictures; sample_bytes (k,) uint8: their JPEGs end to end;
     sample_offsets (m + 1,) int64: where each JPEG begins and ends.
@@ -143,6 +144,7 @@ class Analysis:
     times: F64
     scores: F32
     luma: F32
+    focus: F32
     letterbox: F32
     sample_times: F64
     sample_bytes: U8
@@ -158,6 +160,8 @@ class Analysis:
         n = len(self.times)
         if self.scores.shape != (n, 3) or self.luma.shape != (n, 2):
             raise ValueError("scores and luma must have one row a picture")
+        if self.focus.shape != (n, 3):
+            raise ValueError("focus must have one row a picture")
         if self.blends.shape[1:] != (2,) or self.transitions.shape not in ((0, 2), (n, 2)):
             raise ValueError("blends and transitions must have two columns")
         if len(self.sample_offsets) != len(self.sample_times) + 1:

@@ -110,6 +110,10 @@ class SelectionSettings(Section):
     """Most rounds of prediction before the open slots are filled at once."""
     energy_weight: float = Field(2.0, ge=0, le=20)
     """How strongly loud music asks for moving pictures; 0: not at all."""
+    order_weight: float = Field(12.0, ge=0, le=200)
+    """How strongly the trailer keeps to the film's order; 0: not at all."""
+    scene_share: float = Field(0.15, ge=0.01, le=1)
+    """Most that one scene of the film may give of the trailer's shots, as a share; two in any case."""
 
 
 class VoiceDetector(StrEnum):
@@ -250,8 +254,23 @@ class SoundSettings(Section):
     """Least level of every line over the music under it, in dB."""
 
 
+class Aspect(StrEnum):
+    """Shape of the trailer's picture, width to height."""
+
+    source = "source"
+    wide = "16:9"
+    upright = "9:16"
+    square = "1:1"
+    portrait = "4:5"
+
+
 class VideoSettings(Section):
     """How the picture is encoded."""
+
+    aspect: Aspect = Aspect.source
+    """Shape of the picture: `source` (the film's, without black bars), `16:9`, `9:16`, `1:1` or `4:5`; it is cut to fit."""
+    draft: bool = False
+    """A quick look: at most 360 px tall, encoded fast."""
 
     crf: int = Field(18, ge=0, le=40)
     """H.264 constant rate factor; lower is better and larger."""

@@ -9,8 +9,8 @@ narration_steps.py.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,19 @@ import numpy as np
 
 from pipeline import __version__
 from pipeline.analysis import Spread, Threads, analyse_film, count_cores
+from pipeline.cards import clear_cards, find_font
 from pipeline.choices import choose_network, find_checkpoint, name_models, warn_of_licences
-from pipeline.edit import Slots, choose_frame_rate, choose_size, lay_out, make_cards, plan_slots, usable_seconds
+from pipeline.edit import choose_frame_rate, lay_out, make_cards, usable_seconds
 from pipeline.editfile import edit_to_json
 from pipeline.features import encode_shots
+from pipeline.framing import choose_size, find_active, follow_action
 from pipeline.languages import same_language
 from pipeline.media import check_readable, find_ffmpeg, fingerprint_file
 from pipeline.music import choose_offset, segment_music
 from pipeline.quality import Measured, check_trailer
 from pipeline.records import (
     Analysis,
+    Cut,
     EditList,
     Features,
     Film,
@@ -44,6 +47,7 @@ from pipeline.script import Captions, Lines, Narration, Script
 from pipeline.selection import exclude_shots, select_shots
 from pipeline.settings import Site, TrailerConfig
 from pipeline.shots import cut_shots
+from pipeline.slots import Slots, plan_slots
 from pipeline.sound import choose_sound, read_track
 from pipeline.workdir import Artifact, Made, WorkDir, make_key
 
@@ -258,7 +262,8 @@ def make_edit(
     def make() -> EditList:
         seen, cut, grid, chosen = analysis.load(), shots.load(), segments.load(), selection.load()
         slots = slots_of(seen, cut, grid, config)[0]
-        width, height = choose_size(seen.film, config.video)
+        bars = find_active(seen)
+        width, height = choose_size(seen.film, config.video, bars)
         told = lines.load() if lines else Lines(film.fingerprint, ())
         said = narration.load() if narration else Narration(())
         warnings = [*seen.warnings, *chosen.warnings, *told.warnings]
@@ -282,6 +287,24 @@ def make_edit(
             warnings.append("the film is interlaced: it is not deinterlaced yet, and motion will show combs")
         warnings += warn_of_licences(models)
         rate = slots.frame_rate
+        cuts = lay_out(
+            slots,
+            chosen,
+            cut,
+            seen.times,
+            config.edit,
+            placements=said.placements,
+            lines=told.lines,
+            captions=shown.texts if shown else (),
+        )
+        # also where this shape leaves nothing out: the edit list may be rendered in another
+        cuts = tuple(
+            replace(one, focus=follow_action(seen, one.source, float(one.frames / rate), bars)) for one in cuts
+        )
+        warnings += describe_slowed(cuts)
+        cards, unlettered = clear_cards(make_cards(slots, title, config.edit), find_font(config.edit.font))
+        warnings += unlettered
+        fade = round(config.edit.fade_seconds * rate)
         return EditList(
             version=__version__,
             seed=config.seed,
@@ -294,19 +317,11 @@ def make_edit(
                 width=film.width,
                 height=film.height,
                 start=seen.film.start,
+                bars=bars,
             ),
-            output=Output(width, height, rate, slots.frames, config.sound.loudness_lufs),
-            cuts=lay_out(
-                slots,
-                chosen,
-                cut,
-                seen.times,
-                config.edit,
-                placements=said.placements,
-                lines=told.lines,
-                captions=shown.texts if shown else (),
-            ),
-            cards=make_cards(slots, title),
+            output=Output(width, height, rate, slots.frames, config.sound.loudness_lufs, fade, fade),
+            cuts=cuts,
+            cards=cards,
             narration=said.placements,
             music=Music(
                 path=track.path,
@@ -314,6 +329,9 @@ def make_edit(
                 offset=grid.offset,
                 segments=tuple(round(float(edge / rate), 6) for edge in slots.starts),
                 beats=tuple(round(float(beat), 6) for beat in grid.beats if beat < float(slots.frames / rate)),
+                accents=tuple(round(float(time), 6) for time in grid.accents if time < float(slots.frames / rate)),
+                parts=grid.parts,
+                fade_seconds=grid.fade_seconds,
             ),
             models={**models, **voice, "selector": chosen.model},
             config=config.model_dump(mode="json"),
@@ -322,6 +340,12 @@ def make_edit(
         )
 
     return work.reuse_or_make("edit", VERSION["edit"], inputs, EditList, make)
+
+
+def describe_slowed(cuts: Sequence[Cut]) -> list[str]:
+    """A line that says which cuts are slowed down, and by how much; none where none is."""
+    slowed = [f"slot {cut.slot + 1} by {100 * (1 - cut.speed):.0f} %" for cut in cuts if cut.speed < 1]
+    return [f"slowed down, for their shots are too short: {', '.join(slowed)}"] if slowed else []
 
 
 def render(work: WorkDir, edit: Artifact[EditList], site: Site, *, progress: Progress) -> Made[Rendered]:

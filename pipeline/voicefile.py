@@ -75,7 +75,9 @@ def _find_line(entry: dict[str, Any], lines: Lines | None, number: int, where: s
     """The number of the film's line, or the entry's own, and its text."""
     line, text = entry.get("line"), entry.get("text", "")
     if not isinstance(text, str) or not text.isprintable() or len(text) > MOST_TEXT:
-        raise InputError(f"{where}: text is a text on one line, of at most {MOST_TEXT} characters, not {str(text)[:40]!r}")
+        raise InputError(
+            f"{where}: text is a text on one line, of at most {MOST_TEXT} characters, not {str(text)[:40]!r}"
+        )
     if line is None:
         if not text.strip():
             raise InputError(f"{where} has neither a text nor a line's number")

@@ -23,6 +23,7 @@ LONGEST = 160
 TINY = 5  # the pictures kept of every moment are this many times smaller still
 SAMPLE_SHORTEST, SAMPLE_LONGEST = 256, 1024  # px; encoders look at 224 to 256
 JPEG_QUALITY = 85
+FIGURES = 9  # kept of every picture: time, three scores, two of luma, three of focus
 LIKELY_CUT = 20.0  # mean change of hue, saturation and value at which a shot probably begins
 SAMPLE_OLD = 2.0  # s between sampled pictures
 SAMPLE_YOUNG = 0.5  # s between them while a shot is young
@@ -40,7 +41,8 @@ NETWORK_SIZE = (48, 27)  # px that TransNetV2 looks at
 class Look:
     """What was seen of a stretch of film that begins at a key frame (or at the film's first picture).
 
-    times (n,), scores (n, 3) (row 0 zero: there is no picture before it), luma (n, 2): as in Analysis. sampled (m,):
+    times (n,), scores (n, 3) (row 0 zero: there is no picture before it), luma (n, 2): as in Analysis. focus (n, 3): so too,
+    row 0 zero, but places are those in the picture as it is stored. sampled (m,):
     numbers of the pictures kept; lit_rows (m, h), lit_columns (m, w): which rows and columns of them are not black.
     samples: file of their JPEGs end to end, jpeg_sizes (m,) bytes of each. tiny: file of every picture's luma (th, tw)
     uint8, 1/25 the size of those compared; network: of every picture as TransNetV2 wants it, if it was asked for. first,
@@ -50,6 +52,7 @@ class Look:
     times: F64
     scores: F32
     luma: F32
+    focus: F32
     sampled: I64
     lit_rows: Bool
     lit_columns: Bool
@@ -77,7 +80,7 @@ class Watch:
         self._hsv: list[U8] = [np.empty((height, width, 3), np.uint8) for _ in range(2)]
         self._first: U8 | None = None
         self._count = 0
-        self._figures: list[F64] = []  # blocks of rows: time, three scores, two of luma
+        self._figures: list[F64] = []  # blocks of rows of FIGURES
         self._rows: list[tuple[float, ...]] = []
         self._begun = -np.inf  # when the shot probably began
         self._time = -np.inf
@@ -102,15 +105,16 @@ class Watch:
         """Take the next picture."""
         assert frame.time is not None
         hsv = self._look(frame, self._hsv[self._count % 2])
-        score = [0.0, 0.0, 0.0]
+        score, focus = [0.0, 0.0, 0.0], (0.0, 0.0, 0.0)
         if self._count:
             cv2.absdiff(hsv, self._hsv[(self._count + 1) % 2], dst=self._change)
             # rounded as it will be kept, so that choose_samples decides on the same figures
             score = [float(np.float32(channel)) for channel in cv2.mean(self._change)[:3]]
+            focus = find_focus(self._change)
         else:
             self._first = hsv.copy()
         mean, deviation = cv2.meanStdDev(self._shrinker.luma)
-        self._rows.append((frame.time, *score, mean[0, 0], deviation[0, 0]))
+        self._rows.append((frame.time, *score, mean[0, 0], deviation[0, 0], *focus))
         if len(self._rows) == 4096:  # plain numbers cost thirty times the memory of an array
             self._pack()
         self._files[1].write(cv2.resize(self._shrinker.luma, self._tiny_size, interpolation=cv2.INTER_AREA).tobytes())
@@ -155,7 +159,7 @@ class Watch:
         self._lit.append((lit.mean(axis=1) > LIT_SHARE, lit.mean(axis=0) > LIT_SHARE))
 
     def _pack(self) -> None:
-        self._figures.append(np.array(self._rows, np.float64).reshape(-1, 6))
+        self._figures.append(np.array(self._rows, np.float64).reshape(-1, FIGURES))
         self._rows = []
 
     def finish(self, beyond: VideoFrame | None) -> Look:
@@ -171,9 +175,10 @@ class Watch:
             assert beyond.time is not None
             follows = (beyond.time, self._look(beyond, np.empty_like(blank)))
         return Look(
-            times=figures[:, 0].copy(),  # a view would keep all six columns
+            times=figures[:, 0].copy(),  # a view would keep all columns
             scores=figures[:, 1:4].astype(np.float32),
-            luma=((figures[:, 4:] - (LUMA_BLACK, 0)) * (255 / (LUMA_WHITE - LUMA_BLACK))).astype(np.float32),
+            focus=figures[:, 6:].astype(np.float32),
+            luma=((figures[:, 4:6] - (LUMA_BLACK, 0)) * (255 / (LUMA_WHITE - LUMA_BLACK))).astype(np.float32),
             sampled=np.array(self._sampled, np.int64),
             lit_rows=np.array([rows for rows, _ in self._lit]),
             lit_columns=np.array([columns for _, columns in self._lit]),
@@ -191,6 +196,31 @@ class Watch:
         """Close the files; finish() does."""
         for file in self._files:
             file.close()
+
+
+def find_focus(change: U8) -> tuple[float, float, float]:
+    """Where a picture changes more than elsewhere: (x, y) of the middle, 0..1 from the left and the top, and how much.
+
+    change (h, w, 3): difference of hue, saturation and value to the picture before. What is at most twice the mean counts
+    as a move of the camera, and the weight, 0..255, is the mean of what is left.
+    """
+    value = cv2.extractChannel(change, 2)
+    moved = cv2.threshold(value, 2 * cv2.mean(value)[0], 0, cv2.THRESH_TOZERO)[1]
+    moments = cv2.moments(moved)
+    total = moments["m00"]
+    if total <= 0:
+        return 0.0, 0.0, 0.0
+    tall, wide = value.shape
+    return (moments["m10"] / total + 0.5) / wide, (moments["m01"] / total + 0.5) / tall, total / value.size
+
+
+def turn_focus(focus: F32, rotation: int) -> F32:
+    """(n, 3) places in the picture as it is stored -> as it is shown, turned by so many degrees counter-clockwise."""
+    x, y, weight = focus.T
+    for _ in range(rotation // 90):
+        x, y = y, 1 - x
+    turned: F32 = np.stack([x, y, weight], axis=1).astype(np.float32)
+    return turned
 
 
 def _ticks(time: float, before: float, step: float) -> bool:

@@ -67,6 +67,7 @@ def plant(colours: Sequence[str], *, volumes: Sequence[float] = ()) -> Analysis:
         times=times,
         scores=np.zeros((len(times), 3), np.float32),
         luma=np.zeros((len(times), 2), np.float32),
+        focus=np.zeros((len(times), 3), np.float32),
         letterbox=np.array([0, 2 / 40, 0, 2 / 40], np.float32),
         sample_times=times,
         sample_bytes=np.concatenate(jpegs),

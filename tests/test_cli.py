@@ -411,7 +411,7 @@ def test_every_setting_is_explained() -> None:
 
 
 def test_named_options_win_over_set() -> None:
-    config = load_config(None, gather_settings('"5"', 20.0, 3, ["seed=1", "title=x"]))
+    config = load_config(None, gather_settings(["seed=1", "title=x"], title='"5"', length=20.0, seed=3))
     assert (config.title, config.length, config.seed) == ('"5"', 20.0, 3)
 
 

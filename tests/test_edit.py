@@ -13,19 +13,18 @@ from hypothesis import strategies as st
 
 from pipeline.edit import (
     AIM,
-    FEWEST_SLOTS,
-    Slots,
     choose_frame_rate,
-    choose_size,
+    choose_speed,
     lay_out,
     make_cards,
     place_cut,
-    plan_slots,
     usable_seconds,
 )
 from pipeline.errors import NoSolutionError
+from pipeline.framing import choose_size
 from pipeline.records import F64, Cut, Film, Line, Placement, Segments, Selection, Shots, Span, Track
 from pipeline.settings import EditSettings, VideoSettings
+from pipeline.slots import FEWEST_SLOTS, Slots, plan_slots
 
 NTSC = Fraction(24000, 1001)
 
@@ -55,14 +54,15 @@ def test_slots_follow_the_segments_and_the_card_takes_the_last() -> None:
     assert slots.edges == (0, 48, 84, 144, 180)
     assert slots.frames == 240
     assert slots.warnings == ()
-    assert make_cards(slots, "the film")[0].text == "THE FILM"
-    assert (make_cards(slots, "x")[0].start_frame, make_cards(slots, "x")[0].frames) == (180, 60)
+    assert make_cards(slots, "the film", EditSettings())[0].text == "THE FILM"
+    (card,) = make_cards(slots, "x", EditSettings())
+    assert (card.start_frame, card.frames) == (180, 60)
 
 
 def test_no_card_when_it_has_no_length() -> None:
     slots = plan_slots(segments([0, 2, 4, 6]), [5.0] * 10, Fraction(25), EditSettings(card_seconds=0))
     assert slots.edges == (0, 50, 100, 150)
-    assert make_cards(slots, "x") == ()
+    assert make_cards(slots, "x", EditSettings(card_seconds=0)) == ()
 
 
 def test_a_slot_longer_than_every_shot_is_split_at_a_beat() -> None:
@@ -80,6 +80,51 @@ def test_too_few_shots_make_a_shorter_trailer_and_say_so() -> None:
     assert "4 usable shots for 5 slots" in slots.warnings[0]
 
 
+def test_title_last_beat_and_last_card_stand_on_the_musics_marks() -> None:
+    edges = [float(t) for t in (*range(0, 30, 2), 32.4, 35.1, 36.9, 39.0)]
+    config = EditSettings(
+        card_seconds=2.5, button_seconds=2.0, end_text="coming soon", end_seconds=2.0, tagline="a line"
+    )
+    slots = plan_slots(segments(edges), [9.0] * 40, Fraction(24), config)
+    title, after, last = round(32.4 * 24), round(35.1 * 24), round(36.9 * 24)
+    assert (slots.edges[-1], slots.closing) == (title, (after, last))
+    assert slots.button == (after, last)
+    assert (len(slots), slots.told, len(slots.lengths), len(slots.energy)) == (16, 15, 16, 16)
+    cards = make_cards(slots, "the film", config)
+    assert [(c.text, c.note, c.start_frame, c.frames) for c in cards] == [
+        ("THE FILM", "a line", title, after - title),
+        ("coming soon", "", last, 39 * 24 - last),
+    ]
+
+
+def test_without_a_mark_in_reach_the_closing_stands_where_it_was_asked_for() -> None:
+    slots = plan_slots(segments([0.0, 8.0, 16.0, 40.0]), [9.0] * 40, Fraction(25), EditSettings(card_seconds=3))
+    assert (slots.edges[-1], slots.closing) == (35 * 25, (38 * 25, 40 * 25))
+
+
+def test_a_short_trailer_ends_with_its_title() -> None:
+    slots = plan_slots(segments([0.0, 2, 4, 6, 8, 10]), [5.0] * 10, Fraction(24), EditSettings())
+    assert slots.button is None
+    assert slots.frames == 240
+
+
+def test_shots_are_slowed_down_only_when_nothing_else_helps() -> None:
+    grid = segments([0.0, 2.0, 4.0, 6.0])
+    no_card = EditSettings(card_seconds=0)
+    spare = plan_slots(grid, [1.8] * 6, Fraction(24), no_card)
+    assert (spare.slow_down, len(spare)) == (0.0, 6)  # a spare shot for every split
+    slowed = plan_slots(grid, [1.8] * 3, Fraction(24), no_card)
+    assert (slowed.slow_down, len(slowed)) == (0.15, 3)
+    with pytest.raises(NoSolutionError):
+        plan_slots(grid, [1.8] * 3, Fraction(24), EditSettings(card_seconds=0, slow_down=0))
+
+
+def test_the_speed_is_the_least_slow_that_fills_the_slot() -> None:
+    assert choose_speed(2.0, 1.9, 0.15) == 1.0
+    assert choose_speed(1.8, 2.0, 0.15) == pytest.approx(0.9, abs=1e-4)
+    assert choose_speed(1.8, 2.0, 0.15) * 2.0 <= 1.8
+
+
 def test_nothing_to_show_is_said_and_not_made() -> None:
     with pytest.raises(NoSolutionError, match=r"only 2 shot\(s\)"):
         plan_slots(segments([0, 2, 4, 6, 8]), [3.0] * (FEWEST_SLOTS - 1), Fraction(24), EditSettings())
@@ -94,15 +139,16 @@ def test_nothing_to_show_is_said_and_not_made() -> None:
 def test_every_planned_slot_has_a_shot_of_its_own(lengths: list[float], seconds: list[float], rate: Fraction) -> None:
     edges = [0.0, *np.cumsum(lengths).tolist()]
     try:
-        slots = plan_slots(segments(edges), seconds, rate, EditSettings(card_seconds=1))
+        slots = plan_slots(segments(edges), seconds, rate, EditSettings(card_seconds=1, end_text="soon"))
     except NoSolutionError:
         return
     remaining = sorted(seconds, reverse=True)
     for length in sorted((float(n / rate) for n in slots.lengths), reverse=True):  # longest to longest is optimal
         assert remaining
-        assert remaining.pop(0) >= length - 1e-6
+        assert remaining.pop(0) / (1 - slots.slow_down) >= length - 1e-6
     assert all(n > 0 for n in slots.lengths)
-    assert slots.frames >= slots.edges[-1]
+    assert slots.closing is not None
+    assert slots.edges[-1] < slots.closing[0] <= slots.closing[1] < slots.frames
 
 
 @pytest.mark.parametrize(

@@ -23,15 +23,34 @@ EDIT = EditList(
     version="0.1.0",
     seed=3,
     title='<script>alert("Ä")</script>',
-    film=FilmReference(Path("/films/a 'b'.mkv"), "f" * 32, 596.4583333333334, Fraction(24000, 1001), 640, 360, 3601.4),
-    output=Output(640, 360, Fraction(24000, 1001), 100, -14.0),
+    film=FilmReference(
+        Path("/films/a 'b'.mkv"),
+        "f" * 32,
+        596.4583333333334,
+        Fraction(24000, 1001),
+        640,
+        360,
+        3601.4,
+        (0.0, 0.125, 0.0, 0.125),
+    ),
+    output=Output(640, 360, Fraction(24000, 1001), 100, -14.0, fade_in=12, fade_out=6),
     cuts=(
         Cut(0, 1, Span(10.010416666, 12.012416666), 0, 48, 0.93),
-        Cut(1, 0, Span(1.0, 1.5), 48, 12, 0.5, pinned=True),
+        Cut(1, 0, Span(1.0, 1.5), 48, 12, 0.5, pinned=True, dissolve=6),
+        Cut(2, 0, Span(2.0, 2.450450450), 60, 12, speed=0.9, focus=((0.4, 0.5), (0.45, 0.5))),
     ),
-    cards=(Card("THE END", 60, 40),),
+    cards=(Card("THE END", 72, 28, "a note"),),
     narration=(Placement(7, "Run!", Span(61.2, 63.0), 1, 50, 0.41),),
-    music=Music(Path("/music/t.ogg"), "t" * 32, 0.0, (0.0, 2.002), (0.5, 1.0)),
+    music=Music(
+        Path("/music/t.ogg"),
+        "t" * 32,
+        0.0,
+        (0.0, 2.002),
+        (0.5, 1.0),
+        accents=(0.5, 0.75, 1.0),
+        parts=(Span(0.0, 2.0), Span(7.5, 10.0)),
+        fade_seconds=0.5,
+    ),
     models={"encoder": "descriptor@1", "selector": {"name": "small", "sha256": "00"}},
     config=TrailerConfig().model_dump(mode="json"),
     shots=(Span(0.0, 10.0), Span(10.0, 20.0)),
@@ -160,7 +179,7 @@ def test_equal_edit_lists_are_equal_bytes_and_others_are_not() -> None:
         ("source_end", 61.2),
         ("source_start", float("nan")),
         ("similarity", float("nan")),
-        ("slot", 2),
+        ("slot", 3),
         ("slot", -7),
         ("line", -1),
         ("text", "\ud800"),
@@ -175,7 +194,7 @@ def test_a_line_that_could_not_be_heard_whole_is_refused(tmp_path: Path, field: 
 
 
 def test_voices_captions_and_cuts_without_sound_come_back(tmp_path: Path) -> None:
-    cuts = (replace(EDIT.cuts[0], sound=False), replace(EDIT.cuts[1], caption="A dark scene."))
+    cuts = (replace(EDIT.cuts[0], sound=False), replace(EDIT.cuts[1], caption="A dark scene."), *EDIT.cuts[2:])
     said = (replace(EDIT.narration[0], voice=Path("/voices/a.wav")),)
     edit = replace(EDIT, cuts=cuts, narration=said)
     assert read_edit(written(tmp_path, edit_to_json(edit))) == edit

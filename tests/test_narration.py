@@ -12,12 +12,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pipeline.edit import Slots
 from pipeline.errors import NoSolutionError
 from pipeline.narration import LEAD, align_narration, choose_frame, place_lines
 from pipeline.records import Span
 from pipeline.script import Captions, Script, ScriptLine
 from pipeline.settings import NarrationSettings
+from pipeline.slots import Slots
 from tests.conftest import SHARED, absent
 
 Spot = tuple[int, int] | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,11 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.edit import Slots
 from pipeline.errors import InputError, NoSolutionError
 from pipeline.records import Film, Shots, Span
-from pipeline.selection import exclude_shots, select_shots, steer_by_energy
+from pipeline.selection import exclude_shots, select_shots, steer, weigh_energy, weigh_order
 from pipeline.settings import GuardSettings, SelectionSettings
+from pipeline.slots import Slots
 
 FILM = Film(Path("f"), "f", 0.0, 40.0, Fraction(24), 640, 360, 0)
 
@@ -21,7 +22,8 @@ FILM = Film(Path("f"), "f", 0.0, 40.0, Fraction(24), 640, 360, 0)
 def shots(flags: dict[int, set[str]] | None = None, count: int = 10) -> Shots:
     spans = tuple(Span(4.0 * i, 4.0 * i + 4) for i in range(count))
     named = tuple(frozenset((flags or {}).get(i, set())) for i in range(count))
-    return Shots(FILM, spans, named, np.linspace(0, 1, count, dtype=np.float32), np.zeros(count, np.float32))
+    film = replace(FILM, duration=4.0 * count)
+    return Shots(film, spans, named, np.linspace(0, 1, count, dtype=np.float32), np.zeros(count, np.float32))
 
 
 def prefer(*wanted: int, count: int = 10) -> NDArray[np.float64]:
@@ -32,7 +34,7 @@ def prefer(*wanted: int, count: int = 10) -> NDArray[np.float64]:
 
 SLOTS = Slots(Fraction(24), (0, 48, 96, 144), 200, (0.5, 0.5, 0.5), ("a warning",))
 LONG = np.full(10, 5.0)
-PLAIN = SelectionSettings(energy_weight=0)
+PLAIN = SelectionSettings(energy_weight=0, order_weight=0)
 
 
 def choose(
@@ -95,11 +97,56 @@ def test_everything_excluded_is_said() -> None:
 
 def test_loud_music_draws_moving_shots_and_quiet_music_still_ones() -> None:
     even = np.full((2, 10), 0.1)
-    steered = steer_by_energy(lambda assignment: even, np.array([1.0, 0.0]), shots(), {}, 2.0)(np.array([-1, -1]))
+    steered = steer(lambda assignment: even, weigh_energy(np.array([1.0, 0.0]), shots(), {}, 2.0))(np.array([-1, -1]))
     assert np.allclose(steered.sum(axis=1), 1)
     assert np.argmax(steered[0]) == 9
     assert np.argmax(steered[1]) == 0
     assert (np.diff(steered[0]) > 0).all()
+
+
+def test_the_order_of_the_film_is_kept_by_and_large_and_the_last_beat_is_free() -> None:
+    many = shots({0: {"opening"}, 39: {"credits"}, 38: {"ending"}}, count=40)
+    slots = Slots(Fraction(24), tuple(range(0, 241, 24)), 300, (0.5,) * 11, closing=(260, 300))
+    weights = weigh_order(slots, many, 50.0)
+    best = weights[:-1].argmax(axis=1)
+    assert (np.diff(best) > 0).all()
+    assert 1 <= best[0] < best[-1] <= 37
+    assert (weights[-1] == 1).all()
+    # the published shares: .169 of the shots from the first tenth (of a story of 37 shots: the first four) and so on
+    fine = Slots(Fraction(24), tuple(range(0, 24001, 24)), 24000, (0.5,) * 1000)
+    wanted = weigh_order(fine, shots(count=1000), 50.0).argmax(axis=1) / 1000 * 0.945
+    shares = np.histogram(wanted, [0, 0.1, 0.25, 0.5, 0.75, 0.945])[0] / 1000
+    assert shares == pytest.approx(np.array([0.169, 0.19, 0.26, 0.198, 0.133]) / 0.95, abs=0.005)
+    assert (weigh_order(slots, many, 0.0) == 1).all()
+
+
+def test_a_shot_that_must_be_slowed_down_is_the_last_resort() -> None:
+    seconds = np.full(10, 1.8)
+    seconds[[1, 4, 6]] = 2.0
+    slots = Slots(Fraction(24), SLOTS.edges, 200, SLOTS.energy, slow_down=0.15)
+    even = np.full((3, 10), 0.1)
+    chosen = select_shots(lambda a: even, shots(), slots, seconds, {}, PLAIN, track="t", model={}, seed=1)
+    assert set(chosen.shots) == {1, 4, 6}
+    chosen = select_shots(
+        lambda a: even, shots(), slots, np.minimum(seconds, 1.8), {}, PLAIN, track="t", model={}, seed=1
+    )
+    assert len(set(chosen.shots)) == 3
+
+
+def test_one_scene_gives_no_more_than_its_share() -> None:
+    scenes = np.array([0] * 6 + [1, 2, 3, 4])
+    film = shots()
+    film = Shots(FILM, film.spans, film.flags, film.energy, film.luma, scenes=scenes)
+    slots = Slots(Fraction(24), (0, 24, 48, 72, 96, 120), 120, (0.5,) * 5)
+    table = np.tile(np.where(scenes == 0, 0.16, 0.01), (5, 1))
+
+    def choose(settings: SelectionSettings) -> list[int]:
+        chosen = select_shots(lambda a: table, film, slots, LONG, {}, settings, track="t", model={}, seed=3)
+        return [int(scenes[shot]) for shot in chosen.shots]
+
+    bounded = choose(SelectionSettings(energy_weight=0, order_weight=0, scene_share=0.2))
+    assert bounded.count(0) == 2
+    assert choose(SelectionSettings(energy_weight=0, order_weight=0, scene_share=1)).count(0) > 2
 
 
 def test_flags_become_reasons_and_the_guard_can_be_lifted() -> None:

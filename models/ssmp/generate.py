@@ -63,6 +63,8 @@ def generate(
     pins: Mapping[int, int] | None = None,
     bans: Collection[int] | None = None,
     fits: NDArray[np.bool_] | None = None,
+    groups: NDArray[np.int64] | None = None,
+    most_of_group: int = 0,
     decoder: Decoder = "self_corrective",
     max_rounds: int = 32,
     confidence_rounds: int | None = None,
@@ -78,6 +80,8 @@ def generate(
     pins: slot -> shot, fixed before the first round and visible to the model; a pin beats a ban.
     bans: shots never used. fits: (J, I), True = the shot is long enough for the slot. A slot only ever gets a shot that
     fits it, and no choice is made that leaves the other open slots without a complete matching: the next best is taken.
+    groups: (I,), number of the group of each shot; a group gives most_of_group shots at most (0: any), except where the
+    slots could not all be filled otherwise.
     decoder: "self_corrective" each visited slot's best shot is kept with probability q, which grows by p every round;
     "confidence" fixes the most confident slots of each prediction, one a round or, with confidence_rounds = K, a K-th;
     "greedy" one prediction; "left_to_right" one slot a prediction, first to last.
@@ -99,6 +103,8 @@ def generate(
         raise ValueError(f"uniforms must be (at least {max_rounds}, {n_slots})")
     allowed = _check(n_shots, n_slots, pins or {}, bans or (), fits)
     run = _Run(predict, allowed, pins or {}, order, renormalise and decoder == "self_corrective", watch)
+    if groups is not None and most_of_group:
+        run.bound_groups(groups, most_of_group)
     if decoder == "self_corrective":
         assert uniforms is not None
         run.correct(uniforms, max_rounds, progress=finish == "progress")
@@ -192,6 +198,7 @@ class _Run:
         self.hidden_again, self.revised, self.fixed_round = (np.zeros(n_slots, np.int64) for _ in range(3))
         self.q = np.zeros(n_slots)
         self.rounds = self.forced = 0
+        self.groups, self.left = np.zeros(0, np.int64), np.zeros(0, np.int64)
         for slot, shot in pins.items():
             self.shots[slot] = shot
             self.confidence[slot] = self.q[slot] = 1.0
@@ -289,6 +296,26 @@ class _Run:
         self.confidence[slot] = p
         self.fixed_round[slot] = self.rounds
         self.allowed[:, shot] = False
+        if len(self.groups):
+            self.count(shot)
+
+    def bound_groups(self, groups: NDArray[np.int64], most: int) -> None:
+        """From now on no group gives more than `most` shots; pins count."""
+        if groups.shape != (self.allowed.shape[1],):
+            raise ValueError(f"groups has shape {groups.shape}, expected {(self.allowed.shape[1],)}")
+        self.groups = np.unique(groups, return_inverse=True)[1]
+        self.left = np.full(len(self.groups), most)  # more entries than groups do no harm
+        for shot in self.shots[self.shots != OPEN].tolist():
+            self.count(shot)
+
+    def count(self, shot: int) -> None:
+        """Close a shot's group when it has given all that it may, if every open slot can still be filled."""
+        group = self.groups[shot]
+        self.left[group] -= 1
+        if self.left[group] <= 0:
+            rest = self.allowed & (self.groups != group)
+            if _completable(rest, self.is_open):
+                self.allowed = rest
 
     def tell(self, candidates: Mapping[int, tuple[int, float]]) -> None:
         if self.watch is not None:

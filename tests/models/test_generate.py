@@ -201,6 +201,39 @@ def test_pins_are_visible_to_the_first_prediction_and_beat_bans():
     assert made.shots.tolist() == [1, 4, 2]
 
 
+def test_a_group_gives_no_more_than_it_may_while_the_slots_can_be_filled():
+    rng = np.random.default_rng(5)
+    for decoder in DECODERS:
+        for _ in range(30):
+            groups = rng.integers(0, 4, 12)
+            made = generate(
+                coupled(rng.normal(0, 3, (4, 12)), 2.0),
+                12,
+                4,
+                uniforms=rng.random((32, 4)),
+                groups=groups,
+                most_of_group=1,
+                decoder=decoder,
+            )
+            # four groups with one shot each fill four slots; a group that is absent must be made up for by another
+            counts = np.bincount(groups[made.shots], minlength=4)
+            assert counts.max() <= 1 + 4 - len(np.unique(groups)), decoder
+    pinned = generate(
+        lambda _: np.full((3, 6), 1 / 6),
+        6,
+        3,
+        uniforms=np.ones((32, 3)),
+        pins={0: 1, 1: 2},
+        groups=np.array([0, 0, 0, 0, 1, 1]),
+        most_of_group=2,
+    )
+    assert pinned.shots[2] in (4, 5)  # pins count
+    with pytest.raises(ValueError, match="groups"):
+        generate(
+            lambda _: np.full((1, 6), 1 / 6), 6, 1, uniforms=np.ones((32, 1)), groups=np.zeros(3, int), most_of_group=1
+        )
+
+
 def test_the_uniforms_decide_and_nothing_else_does():
     p = np.array([[0.6, 0.3, 0.1], [0.5, 0.3, 0.2]])
     sure = generate(lambda _: p, 3, 2, uniforms=np.zeros((32, 2)))
