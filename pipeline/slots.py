@@ -186,10 +186,11 @@ def _make_fit(
         if button:
             slots = sorted([*slots, (button, 1)], reverse=True)
         if len(slots) < FEWEST_SLOTS or len(edges) < 2 or not pool:
-            longest = float(pool[0] / rate) if pool else 0.0
+            usable = (
+                f"{len(pool)} can be used, for {float(pool[0] / rate):.1f} s at most" if pool else "none can be used"
+            )
             raise NoSolutionError(
-                f"only {len(pool)} shot(s) of the film can be used, the longest for {longest:.1f} s: "
-                f"too few for a trailer of at least {FEWEST_SLOTS} slots (loosen guards.* or shorten music.mean_seconds)"
+                f"{usable}, and a trailer needs {FEWEST_SLOTS} or more (the settings guards.* say what may not be shown)"
             )
         short = [-number for rank, (length, number) in enumerate(slots) if rank < len(pool) and length > pool[rank]]
         if not short and len(slots) <= len(pool):

@@ -9,6 +9,7 @@ narration_steps.py.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from pipeline.cards import clear_cards, find_font
 from pipeline.choices import choose_network, find_checkpoint, name_models, warn_of_licences
 from pipeline.edit import choose_frame_rate, lay_out, make_cards, usable_seconds
 from pipeline.editfile import edit_to_json
+from pipeline.errors import NoSolutionError
 from pipeline.features import encode_shots
 from pipeline.framing import choose_size, find_active, follow_action
 from pipeline.languages import same_language
@@ -169,11 +171,20 @@ def segment(work: WorkDir, track: Track, config: TrailerConfig, *, progress: Pro
 def slots_of(
     analysis: Analysis, shots: Shots, segments: Segments, config: TrailerConfig
 ) -> tuple[Slots, Any, dict[int, str]]:
-    """The trailer's grid, the longest cut that each shot can give, and why some shots may not be shown. Pure and quick."""
+    """The trailer's grid, the longest cut that each shot can give, and why some shots may not be shown. Pure and quick.
+
+    Raises NoSolutionError, with what the film has, when fewer than three slots can be filled.
+    """
     seconds = usable_seconds(shots, analysis.times, config.edit)
     excluded = exclude_shots(shots, config.guards)
     usable = [float(s) for number, s in enumerate(seconds) if number not in excluded]
-    return plan_slots(segments, usable, choose_frame_rate(analysis.film), config.edit), seconds, excluded
+    try:
+        slots = plan_slots(segments, usable, choose_frame_rate(analysis.film), config.edit)
+    except NoSolutionError as error:
+        why = "".join(f", {count} not shown ({reason})" for reason, count in sorted(Counter(excluded.values()).items()))
+        has = f"the film lasts {analysis.film.duration:.1f} s and has {len(shots)} shot{'s' * (len(shots) != 1)}{why}"
+        raise NoSolutionError(f"{has}: {error}") from error
+    return slots, seconds, excluded
 
 
 def select(

@@ -126,7 +126,7 @@ def test_the_speed_is_the_least_slow_that_fills_the_slot() -> None:
 
 
 def test_nothing_to_show_is_said_and_not_made() -> None:
-    with pytest.raises(NoSolutionError, match=r"only 2 shot\(s\)"):
+    with pytest.raises(NoSolutionError, match=r"2 can be used, for 3\.0 s at most"):
         plan_slots(segments([0, 2, 4, 6, 8]), [3.0] * (FEWEST_SLOTS - 1), Fraction(24), EditSettings())
 
 
