@@ -27,6 +27,7 @@ GOOD = [
 ]
 # nothing to make a trailer of, and what the line says of it
 USELESS = {
+    "gen/all_black_60s.mp4": "has 1 shot, 1 not shown (black",
     "gen/audio_only_named.mp4": "holds only sound",
     "gen/empty_0_bytes.mp4": "is empty",
     "gen/one_frame.mp4": "only 1 picture",
