@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -56,14 +57,18 @@ class Hearing:
 
 
 def listen(samples: F32, sample_rate: int) -> Hearing:
-    """Rhythm, loudness, beats and accents of (n,) finite samples.
-
-    One process of this user at a time: librosa's compiled functions are kept on disk at first use, and two processes that
-    compile them at once leave a cache that crashes every later process (numba's cached gufuncs; seen as a segmentation
-    fault in librosa.beat).
-    """
-    with hold_lock(Path(tempfile.gettempdir()) / f"trailer-librosa-{os.getuid()}.lock"):
+    """Rhythm, loudness, beats and accents of (n,) finite samples."""
+    with hold_librosa():
         return _listen(samples, sample_rate)
+
+
+def hold_librosa() -> AbstractContextManager[None]:
+    """One process of this user at a time in librosa.
+
+    Its compiled functions are kept on disk at first use, and two processes that compile them at once leave a cache that
+    crashes every later process (numba's cached gufuncs; seen as a segmentation fault in librosa.beat).
+    """
+    return hold_lock(Path(tempfile.gettempdir()) / f"trailer-librosa-{os.getuid()}.lock")
 
 
 def _listen(samples: F32, sample_rate: int) -> Hearing:
@@ -109,11 +114,11 @@ def _listen(samples: F32, sample_rate: int) -> Hearing:
     played = strength[order] > BARE
     strength = strength[order] + np.where(played, _measure_steps(sound, accents), 0.0)
     is_beat = np.concatenate([on_beat, np.ones(len(bare), bool)])[order]
-    kept = _keep_apart(accents, strength + 9.0 * is_beat)
+    kept = keep_apart(accents, strength + 9.0 * is_beat)
     return Hearing(tempogram, every, loudness, accents[is_beat & kept], accents[kept], strength[kept])
 
 
-def _keep_apart(times: F64, worth: F64) -> Bool:
+def keep_apart(times: F64, worth: F64) -> Bool:
     """Which of increasing times (n,) to keep so that no two lie closer than APART; the worthier of two stays."""
     kept = np.ones(len(times), np.bool_)
     for i in np.argsort(-worth, kind="stable"):

@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import InputError
-from pipeline.hearing import BARE, FRAME_RATE, LEAD, RANGE_DB, Hearing, listen
-from pipeline.records import F32, F64, I64, SAME_TIME, Bool, Segments, Span, Track
+from pipeline.hearing import BARE, FRAME_RATE, Hearing, listen
+from pipeline.music_parts import Arrangement, arrange, find_body, join_hearing, join_parts
+from pipeline.records import F32, F64, I64, Bool, Segments, Span, Track
 from pipeline.settings import ASSETS, MusicSettings
 
 SHORTEST_TRACK = 4.0  # s; less holds no tempogram window
@@ -48,24 +49,17 @@ WINDOW = 20.0  # s that are looked back for the edge before
 TRIES = 8  # of the clock's speed, to come near the count
 SHORT, FEWEST = 15.0, 7  # s under which a trailer has so many segments, however long they should be: enough to cut with
 PEAK_STRENGTH = 0.8  # of an accent that nobody should speak into: 1 is as loud as the loudest tenth of the onsets
-OFFSET_REACH = 2.0  # s around the ideal start of a part in which an accent to start on is looked for
 
 
 def segment_music(
-    track: Track,
-    samples: F32,
-    sample_rate: int,
-    settings: MusicSettings,
-    *,
-    length: float | None = None,
-    offset: float = 0.0,
+    track: Track, samples: F32, sample_rate: int, settings: MusicSettings, *, length: float | None = None
 ) -> Segments:
-    """Cut `length` seconds of a track, from `offset` seconds on, into segments for a trailer's slots.
+    """Cut a track, brought to `length` seconds, into segments for a trailer's slots.
 
-    samples: the whole track, mono (n,), at sample_rate. length: none takes all from offset on. The spans cover
-    [0, length) exactly: the last segment ends there, whatever the music does (choose_offset finds a part that ends as
-    the track ends). Where there is no accent to hold on to the grid is even.
-    Raises InputError for a track shorter than 4 s or than what is asked of it, or with samples that are not numbers.
+    samples: the whole track, mono (n,), at sample_rate. length: of the trailer; a longer track is shortened and a shorter
+    one looped (music_parts.arrange); none takes all of it but silence at its ends. The spans cover [0, length) exactly.
+    Where there is no accent to hold on to the grid is even.
+    Raises InputError for a track or a length shorter than 4 s, or with samples that are not numbers.
     """
     duration = len(samples) / sample_rate
     bad = ~np.isfinite(samples)
@@ -76,29 +70,35 @@ def segment_music(
         )
     if duration < SHORTEST_TRACK:
         raise InputError(f"{track.path} lasts {duration:.2f} s; music must last at least {SHORTEST_TRACK:g} s")
-    length = duration - offset if length is None else length
-    if offset < 0 or length > duration - offset + SAME_TIME:
-        after = f" from {offset:.2f} s on" if offset else ""
-        raise InputError(
-            f"{track.path} lasts {duration:.2f} s and cannot fill {length:.2f} s{after}: "
-            "ask for a shorter trailer, or take longer music"
-        )
-    if length < SHORTEST_TRACK:
+    if length is not None and length < SHORTEST_TRACK:
         raise InputError(f"{length:.2f} s of music are asked for; the least is {SHORTEST_TRACK:g} s")
-    first = round(offset * sample_rate)
-    part = samples[first : first + ceil(length * sample_rate)]
-    hearing = listen(part, sample_rate)
-    # int(duration / mean) - 1 change points, as published, make int(duration / mean) segments
+    heard = listen(samples, sample_rate)
+    played = (
+        Arrangement((find_body(heard, duration),)) if length is None else arrange(samples, sample_rate, heard, length)
+    )
+    parts = () if length is None else played.parts
+    length = played.duration if length is None else length
+    hearing = join_hearing(heard, played.parts, length)
     if length < SHORT:
         settings = settings.model_copy(update={"mean_seconds": min(settings.mean_seconds, length / FEWEST)})
+    # int(duration / mean) - 1 change points, as published, make int(duration / mean) segments
     count = max(1, min(int(length / settings.mean_seconds + 1e-9), int(length / settings.min_seconds)))
     edges = np.linspace(0, length, count + 1)
     if len(hearing.accents):
         edges = place_edges(hearing, find_changes(hearing, count, settings.min_seconds), length, count, settings)
     spans = tuple(Span(float(a), float(b)) for a, b in pairwise(edges))
-    beats = hearing.beats[hearing.beats < length]
-    peaks = hearing.accents[(hearing.strength >= PEAK_STRENGTH) & (hearing.accents < length)]
-    return Segments(track, spans, rank_loudness(part, sample_rate, spans), beats, offset, peaks)
+    part = join_parts(samples, sample_rate, played.parts, ceil(length * sample_rate))
+    return Segments(
+        track,
+        spans,
+        rank_loudness(part, sample_rate, spans),
+        hearing.beats,
+        offset=played.parts[0].start,
+        peaks=hearing.accents[hearing.strength >= PEAK_STRENGTH],
+        accents=hearing.accents,
+        parts=parts,
+        fade_seconds=played.fade_seconds,
+    )
 
 
 # --- segments ---------------------------------------------------------------------------------------------------------
@@ -196,8 +196,8 @@ def _list_edges(hearing: Hearing, changes: F64, length: float, settings: MusicSe
 def _find_path(times: F64, clock: F64, costs: F64, heard: Bool, least: float, longest: F64) -> I64:
     """Numbers of the edges of the cheapest way from times[0] to times[-1].
 
-    times, clock, costs, heard (n,): of every possible edge. longest (n,): seconds of a segment that ends there, beyond which it
-    costs more and more. A state says which part of which phrase the segment that ends there is.
+    times, clock, costs, heard (n,): of every possible edge. longest (n,): seconds of a segment that ends there, beyond
+    which it costs more and more. A state says which part of which phrase the segment that ends there is.
     """
     parts = [(phrase, place) for phrase, units in enumerate(PHRASES) for place in range(len(units))]
     units = np.log2([PHRASES[phrase][place] for phrase, place in parts])
@@ -269,27 +269,7 @@ def rank_loudness(samples: F32, sample_rate: int, spans: tuple[Span, ...]) -> F3
     return np.asarray((rankdata(decibels) - 1) / (len(spans) - 1), np.float32)
 
 
-# --- which music, and which part of it --------------------------------------------------------------------------------
-
-
-def choose_offset(samples: F32, sample_rate: int, length: float) -> float:
-    """Seconds of a track to skip so that `length` s from there end as the track ends, and begin on an accent.
-
-    samples: the whole track, mono (n,), finite. A trailer wants the climax and the last hit more than the opening bars.
-    0.0 when the track is no longer than `length`.
-    """
-    duration = len(samples) / sample_rate
-    spare = duration - length
-    if spare <= 0:
-        return 0.0
-    hearing = listen(samples, sample_rate)
-    audible = np.flatnonzero(hearing.loudness > -RANGE_DB)
-    end = min(duration, float(audible[-1] + 1) / FRAME_RATE) if len(audible) else length
-    ideal = max(0.0, end - length)
-    starts = np.concatenate([[0.0], np.maximum(hearing.accents - LEAD, 0.0)])
-    worth = np.concatenate([[1.0], hearing.strength]) * np.clip(1 - np.abs(starts - ideal) / OFFSET_REACH, 0, None)
-    worth[starts > spare] = 0.0
-    return float(starts[np.argmax(worth)]) if worth.max() > 0 else ideal
+# --- which music ------------------------------------------------------------------------------------------------------
 
 
 def choose_bed(*, luma: float, motion: float) -> Path:
