@@ -124,15 +124,24 @@ def tell_shots(shots: Shots) -> dict[str, Any]:
 
 
 def tell_music(segments: Segments) -> dict[str, Any]:
-    """What `music --json` prints; times in seconds from `offset` on, tempo in beats a minute (null: no beat)."""
+    """What `music --json` prints; tempo in beats a minute (null: no beat).
+
+    Times in seconds of what is played; those of `parts`, played one after the other, and `offset` in seconds of the track.
+    """
+    from pipeline.records import Span
+
     beats = segments.beats
     steps = sorted(float(b - a) for a, b in pairwise(beats))
+    parts = segments.parts or (Span(segments.offset, segments.offset + segments.duration),)
     return {
         "track": str(segments.track.path),
         "fingerprint": segments.track.fingerprint,
         "duration": round(segments.duration, 6),
-        "offset": segments.offset,
+        "offset": round(segments.offset, 6),
+        "parts": [{"start": round(part.start, 6), "end": round(part.end, 6)} for part in parts],
+        "fade_seconds": segments.fade_seconds,
         "beats": len(beats),
+        "accents": [round(float(accent), 3) for accent in segments.accents],
         "tempo": round(60 / steps[len(steps) // 2], 1) if steps else None,
         "segments": [
             {"number": n, "start": round(s.start, 6), "end": round(s.end, 6), "energy": round(float(energy), 4)}

@@ -20,8 +20,9 @@ from pipeline.encoders import choose_encoder
 from pipeline.errors import InputError, MediaError
 from pipeline.loudness import RATE, measure_loudness
 from pipeline.media import check_readable, find_ffmpeg, fingerprint_file, probe_film, run_ffmpeg
-from pipeline.mix import mix_sound
-from pipeline.records import F32, Cut, EditList, Film, Trailer
+from pipeline.mix import choose_fade, mix_sound
+from pipeline.music_parts import join_parts
+from pipeline.records import F32, Cut, EditList, Film, Span, Trailer
 from pipeline.settings import Site, SoundSettings, Subtitles, TrailerConfig, parse_config
 from pipeline.sound import choose_sound, read_lines, read_sound, read_track
 from pipeline.workdir import finish_file, partial_path
@@ -149,8 +150,10 @@ def make_mix(edit: EditList, film: Film, sound: SoundSettings) -> F32:
     Raises InputError for a voice file that is absent, and for a line that is to come from a film without sound.
     """
     seconds = float(edit.output.frames / edit.output.frame_rate)
-    track = read_track(edit.music.path, sample_rate=RATE, channels=2, longest=edit.music.offset + seconds + 1.0)
-    music = track[round(edit.music.offset * RATE) :]
+    parts = edit.music.parts or (Span(edit.music.offset, edit.music.offset + seconds),)
+    longest = max(part.end for part in parts) + 1.0
+    track = read_track(edit.music.path, sample_rate=RATE, channels=2, longest=longest)
+    music = join_parts(track, RATE, parts, round(seconds * RATE))
     lines = read_lines(edit.narration, film, sound.language, sample_rate=RATE, channels=2)
     return mix_sound(
         music,
@@ -160,7 +163,7 @@ def make_mix(edit: EditList, film: Film, sound: SoundSettings) -> F32:
         edit.output.frame_rate,
         edit.output.frames,
         settings=sound,
-        ends=len(music) <= round((seconds + 0.1) * RATE),
+        fade_seconds=choose_fade(edit.music, seconds, len(track) / RATE),
     )
 
 

@@ -28,7 +28,7 @@ from pipeline.features import encode_shots
 from pipeline.framing import choose_size, find_active, follow_action
 from pipeline.languages import same_language
 from pipeline.media import check_readable, find_ffmpeg, fingerprint_file
-from pipeline.music import choose_offset, segment_music
+from pipeline.music import segment_music
 from pipeline.quality import Measured, check_trailer
 from pipeline.records import (
     Analysis,
@@ -68,6 +68,7 @@ VERSION: Mapping[str, int] = {
 HDR_TRANSFERS = frozenset({"16", "18"})  # PQ and HLG, as ITU-T H.273 numbers them
 MUSIC_RATE = 22050  # Hz that the music is listened to at
 LONGEST_TRACK = 900.0  # s of a track that are listened to
+SHORTEST_TRAILER, LOOPED_TRAILER = 10.0, 30.0  # s; a jingle shorter than the one is looped to the other
 LONGEST_TRAILER = 150.0  # s; studios' cap (field figures: mean 122.8 s), for a track that is longer
 
 
@@ -160,10 +161,9 @@ def segment(work: WorkDir, track: Track, config: TrailerConfig, *, progress: Pro
         length = config.length
         if length is None and len(samples) > LONGEST_TRAILER * MUSIC_RATE:
             length = LONGEST_TRAILER
-        # a shorter trailer keeps the track's own ending: its climax and last hit lie there
-        sound = bool(np.isfinite(samples).all())  # segment_music says what is wrong with a track that is not
-        offset = choose_offset(samples, MUSIC_RATE, length) if length is not None and sound else 0.0
-        return segment_music(track, samples, MUSIC_RATE, config.music, length=length, offset=offset)
+        if length is None and len(samples) < SHORTEST_TRAILER * MUSIC_RATE:
+            length = LOOPED_TRAILER
+        return segment_music(track, samples, MUSIC_RATE, config.music, length=length)
 
     return work.reuse_or_make("music", VERSION["music"], inputs, Segments, make)
 

@@ -22,16 +22,11 @@ from hypothesis import strategies as st
 from scipy.signal import butter, sosfilt
 
 from pipeline.errors import InputError
+from pipeline.hearing import FRAME_RATE, HOP, RATE, Hearing, listen, make_tempogram
 from pipeline.music import (
-    FRAME_RATE,
-    HOP,
-    RATE,
-    Hearing,
     choose_bed,
     choose_offset,
     find_changes,
-    listen,
-    make_tempogram,
     place_edges,
     rank_loudness,
     segment_music,
