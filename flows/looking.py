@@ -207,7 +207,7 @@ def check_file(path: Path, edit_path: Path | None, site: Site, progress: Callabl
 
 def find_excluded(edit: EditList, edit_path: Path, site: Site, runner: LocalRunner) -> dict[str, str] | None:
     """Shot -> why it could not be chosen, by looking at the film again (mostly: reused); None where that is not known."""
-    from pipeline.selection import exclude_shots
+    from pipeline.guards import exclude_shots
 
     config = config_of(edit, edit_path)
     shots = look_at_shots(edit.film.path, config, site, runner)

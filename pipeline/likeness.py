@@ -23,16 +23,17 @@ BAR_LUMA, BAR_SHARE = 24, 0.95  # a row of a bar: this share of it is no brighte
 BAR_MOST, BAR_UNEVEN = 0.2, 0.02  # of the height or width: a bar's, and by how much the one across may differ
 
 COLOURS, EDGES = COLOUR_SIZE[0] * COLOUR_SIZE[1], EDGE_SIZE[0] * EDGE_SIZE[1]
+WIDTH = 3 * COLOURS + EDGES  # of a copy
 BLOCK = 256  # copies compared at once
 
 
 def copy_pictures(pictures: Sequence[U8]) -> F32:
-    """Small copies, one row a picture (n, 3 * COLOURS + EDGES): colours in Lab steps of 0..255, and a unit vector of edges.
+    """Small copies, one row a picture (n, WIDTH): colours in Lab steps of 0..255, and a unit vector of edges.
 
     pictures: BGR (h, w, 3), of any size. Black bars are cut off first: all framed pictures are alike in their frame.
     """
     rows = [np.concatenate([_copy_colours(inner), _copy_edges(inner)]) for inner in map(cut_bars, pictures)]
-    return np.asarray(rows, np.float32).reshape(len(rows), 3 * COLOURS + EDGES)
+    return np.asarray(rows, np.float32).reshape(len(rows), WIDTH)
 
 
 def cut_bars(picture: U8) -> U8:

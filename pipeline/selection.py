@@ -12,30 +12,9 @@ from models.ssmp.generate import generate
 from pipeline.edit import Slots
 from pipeline.errors import NoSolutionError
 from pipeline.records import F64, Bool, Selection, Shots
-from pipeline.settings import GuardSettings, SelectionSettings
+from pipeline.settings import SelectionSettings
 
 Predict = Callable[[NDArray[np.int64]], NDArray[np.float64]]
-
-# flag of a shot -> why it may not be shown
-REASONS = {
-    "black": "black",
-    "static": "a still picture",
-    "text": "lettering",
-    "credits": "end credits or after them",
-    "opening": "opening titles or before them",
-    "ending": "the ending is kept secret",
-}
-
-
-def exclude_shots(shots: Shots, guards: GuardSettings) -> dict[int, str]:
-    """Shot -> why it may not be shown."""
-    waived = set() if guards.credits else {"credits", "opening", "text"}
-    excluded = {}
-    for number, flags in enumerate(shots.flags):
-        reasons = [reason for flag, reason in REASONS.items() if flag in flags - waived]
-        if reasons:
-            excluded[number] = ", ".join(reasons)
-    return excluded
 
 
 def select_shots(

@@ -22,6 +22,7 @@ from pipeline.choices import choose_network, find_checkpoint, name_models, warn_
 from pipeline.edit import Slots, choose_frame_rate, choose_size, lay_out, make_cards, plan_slots, usable_seconds
 from pipeline.editfile import edit_to_json
 from pipeline.features import encode_shots
+from pipeline.guards import exclude_shots
 from pipeline.languages import same_language
 from pipeline.media import check_readable, find_ffmpeg, fingerprint_file
 from pipeline.music import choose_offset, segment_music
@@ -41,7 +42,7 @@ from pipeline.records import (
 )
 from pipeline.render import RENDER_VERSION, render_trailer
 from pipeline.script import Captions, Lines, Narration, Script
-from pipeline.selection import exclude_shots, select_shots
+from pipeline.selection import select_shots
 from pipeline.settings import Site, TrailerConfig
 from pipeline.shots import cut_shots
 from pipeline.sound import choose_sound, read_track

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pipeline.edit import Slots
 from pipeline.errors import InputError, NoSolutionError
 from pipeline.records import Film, Shots, Span
-from pipeline.selection import exclude_shots, select_shots, steer_by_energy
-from pipeline.settings import GuardSettings, SelectionSettings
+from pipeline.selection import select_shots, steer_by_energy
+from pipeline.settings import SelectionSettings
 
 FILM = Film(Path("f"), "f", 0.0, 40.0, Fraction(24), 640, 360, 0)
 
@@ -100,14 +100,3 @@ def test_loud_music_draws_moving_shots_and_quiet_music_still_ones() -> None:
     assert np.argmax(steered[0]) == 9
     assert np.argmax(steered[1]) == 0
     assert (np.diff(steered[0]) > 0).all()
-
-
-def test_flags_become_reasons_and_the_guard_can_be_lifted() -> None:
-    flagged = shots({0: {"opening"}, 1: {"black", "text"}, 9: {"credits"}, 8: {"ending"}})
-    assert exclude_shots(flagged, GuardSettings()) == {
-        0: "opening titles or before them",
-        1: "black, lettering",
-        8: "the ending is kept secret",
-        9: "end credits or after them",
-    }
-    assert set(exclude_shots(flagged, GuardSettings(credits=False))) == {1, 8}
