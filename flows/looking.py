@@ -234,13 +234,13 @@ def check_file(path: Path, edit_path: Path | None, site: Site, progress: Callabl
 
 def find_excluded(edit: EditList, edit_path: Path, site: Site, runner: LocalRunner) -> dict[str, str] | None:
     """Shot -> why it could not be chosen, by looking at the film again (mostly: reused); None where that is not known."""
-    from pipeline.selection import exclude_shots
+    from pipeline.guards import keep_out
 
     config = config_of(edit, edit_path)
     shots = look_at_shots(edit.film.path, config, site, runner)
     if shots.spans != edit.shots:  # cut otherwise, or by hand: the numbers do not speak of the same shots
         return None
-    return {str(number): reason for number, reason in exclude_shots(shots, config.guards).items()}
+    return {str(number): reason for number, reason in keep_out(shots, config.guards).items()}
 
 
 def config_of(edit: EditList, path: Path) -> TrailerConfig:

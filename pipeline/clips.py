@@ -18,13 +18,13 @@ import cv2
 import ffmpeg
 import numpy as np
 
-from pipeline.cards import Subtitle, draw_card, draw_subtitle, subtitles_over
+from pipeline.cards import Subtitle, draw_card, draw_subtitle, find_font, subtitles_over
 from pipeline.colours import Colours, choose_colours
 from pipeline.encoders import Encoder
 from pipeline.media import run_ffmpeg
 from pipeline.pictures import fade_pictures, fade_weight, find_before, from_rgb, show_cut, split_planes
 from pipeline.records import F32, U8, Card, Cut, EditList, Film, Output
-from pipeline.settings import Subtitles, TrailerConfig
+from pipeline.settings import Subtitles, TrailerConfig, parse_config
 from pipeline.workdir import finish_file, partial_path
 
 RENDER_VERSION = 4  # of the clips: raise it when a clip shows something else for the same edit list
@@ -141,13 +141,14 @@ def encode_clip(clip: Clip, edit: EditList, film: Film, encoder: Encoder, progra
 def make_pictures(clip: Clip, edit: EditList, film: Film) -> Iterator[U8]:
     """A clip's pictures, I420 (height * 3 / 2, width), finished: with its lettering and the trailer's fades."""
     piece, output, colours = clip.piece, edit.output, choose_colours(film)
+    font = find_font(parse_config(edit.config).edit.font)
     pictures: Iterator[U8]
     if isinstance(piece, Card):
-        pictures = _convert_card(draw_card(piece, output), output, colours)
+        pictures = _convert_card(draw_card(piece, output, font), output, colours)
     else:
         pictures = show_cut(film, piece, edit, range(piece.frames), output)
     if clip.said:
-        pictures = lay_subtitles(pictures, clip.said, output, colours)
+        pictures = lay_subtitles(pictures, clip.said, output, colours, font)
     frames = range(piece.start_frame, piece.start_frame + piece.frames)
     return fade_pictures(pictures, frames, output)
 
@@ -161,10 +162,12 @@ def _convert_card(pictures: Iterable[bytes], output: Output, colours: Colours) -
         yield last[1]
 
 
-def lay_subtitles(pictures: Iterable[U8], said: Sequence[Subtitle], output: Output, colours: Colours) -> Iterator[U8]:
+def lay_subtitles(
+    pictures: Iterable[U8], said: Sequence[Subtitle], output: Output, colours: Colours, font: Path
+) -> Iterator[U8]:
     """Pictures, I420, with what is said drawn over those in which it is in view."""
     size = (output.width, output.height)
-    drawn = [Lettering(draw_subtitle(subtitle.text, *size), colours) for subtitle in said]
+    drawn = [Lettering(draw_subtitle(subtitle.text, *size, font), colours) for subtitle in said]
     for number, picture in enumerate(pictures):
         for lettering, subtitle in zip(drawn, said, strict=True):
             if subtitle.start <= number < subtitle.end:

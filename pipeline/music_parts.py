@@ -328,8 +328,8 @@ def _blend(before: F32, after: F32) -> F32:
     up = ((np.arange(len(before)) + 1) / (len(before) + 1)).astype(np.float32)
     gain = 1 / np.sqrt(up**2 + (1 - up) ** 2 + 2 * alike * up * (1 - up))
     shape = (-1, *(1,) * (before.ndim - 1))
-    blended: F32 = before * ((1 - up) * gain).reshape(shape) + after * (up * gain).reshape(shape)
-    return blended.astype(np.float32)
+    blended = before * ((1 - up) * gain).reshape(shape) + after * (up * gain).reshape(shape)
+    return np.asarray(blended, np.float32)
 
 
 def join_hearing(hearing: Hearing, parts: Sequence[Span], total: float) -> Hearing:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from models.ssmp.generate import generate
 from pipeline.errors import NoSolutionError
 from pipeline.records import F64, Bool, Selection, Shots
-from pipeline.settings import GuardSettings, SelectionSettings
+from pipeline.settings import SelectionSettings
 from pipeline.slots import Slots
 
 Predict = Callable[[NDArray[np.int64]], NDArray[np.float64]]
@@ -22,27 +22,6 @@ FEWEST_OF_SCENE = 2  # shots that a scene may always give
 # (CMTD, field figures).
 PART_EDGES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.945, 1.0)
 PART_SHARES = (0.169, 0.19, 0.26, 0.198, 0.133, 0.049)
-
-# flag of a shot -> why it may not be shown
-REASONS = {
-    "black": "black",
-    "static": "a still picture",
-    "text": "lettering",
-    "credits": "end credits or after them",
-    "opening": "opening titles or before them",
-    "ending": "the ending is kept secret",
-}
-
-
-def exclude_shots(shots: Shots, guards: GuardSettings) -> dict[int, str]:
-    """Shot -> why it may not be shown."""
-    waived = set() if guards.credits else {"credits", "opening", "text"}
-    excluded = {}
-    for number, flags in enumerate(shots.flags):
-        reasons = [reason for flag, reason in REASONS.items() if flag in flags - waived]
-        if reasons:
-            excluded[number] = ", ".join(reasons)
-    return excluded
 
 
 def select_shots(

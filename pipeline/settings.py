@@ -88,6 +88,8 @@ class GuardSettings(Section):
     """A shot at most this bright on average is black, 0 to 255."""
     static_motion: float = Field(0.15, ge=0, le=50)
     """A shot that changes less than this a frame is a still picture, 0 to 255."""
+    twins: bool = True
+    """Of shots that show nearly the same picture, let one be used."""
 
 
 class Decoder(StrEnum):

@@ -26,6 +26,7 @@ from pipeline.editfile import edit_to_json
 from pipeline.errors import NoSolutionError
 from pipeline.features import encode_shots
 from pipeline.framing import choose_size, find_active, follow_action
+from pipeline.guards import keep_out
 from pipeline.languages import same_language
 from pipeline.media import check_readable, find_ffmpeg, fingerprint_file
 from pipeline.music import segment_music
@@ -46,10 +47,10 @@ from pipeline.records import (
 )
 from pipeline.render import RENDER_VERSION, render_trailer
 from pipeline.script import Captions, Lines, Narration, Script
-from pipeline.selection import exclude_shots, select_shots
+from pipeline.selection import select_shots
 from pipeline.settings import Site, TrailerConfig
 from pipeline.shots import cut_shots
-from pipeline.slots import Slots, plan_slots
+from pipeline.slots import SHARE_ASKED, SHARE_SHOWN, Slots, longest_trailer, plan_slots
 from pipeline.sound import choose_sound, read_track
 from pipeline.workdir import Artifact, Made, WorkDir, make_key
 
@@ -67,6 +68,8 @@ VERSION: Mapping[str, int] = {
 }
 HDR_TRANSFERS = frozenset({"16", "18"})  # PQ and HLG, as ITU-T H.273 numbers them
 MUSIC_RATE = 22050  # Hz that the music is listened to at
+SHORTEST_ROOM = 6.0  # s
+SHORT_OF = 1.0  # s by which a trailer may be shorter than asked for before a word is said
 LONGEST_TRACK = 900.0  # s of a track that are listened to
 SHORTEST_TRAILER, LOOPED_TRAILER = 10.0, 30.0  # s; a jingle shorter than the one is looped to the other
 LONGEST_TRAILER = 150.0  # s; studios' cap (field figures: mean 122.8 s), for a track that is longer
@@ -151,10 +154,21 @@ def encode(
     )
 
 
-def segment(work: WorkDir, track: Track, config: TrailerConfig, *, progress: Progress) -> Made[Segments]:
-    """The track cut into segments, one trailer slot each."""
+def find_room(analysis: Analysis, shots: Shots, config: TrailerConfig) -> float:
+    """Seconds of trailer that the film's usable shots are enough for."""
+    seconds = usable_seconds(shots, analysis.times, config.edit)
+    excluded = keep_out(shots, config.guards)
+    usable = [float(s) for number, s in enumerate(seconds) if number not in excluded]
+    share = SHARE_SHOWN if config.length is None else SHARE_ASKED
+    return max(SHORTEST_ROOM, longest_trailer(usable, share, config.music.mean_seconds, config.edit))
+
+
+def segment(
+    work: WorkDir, track: Track, config: TrailerConfig, room: float = np.inf, *, progress: Progress
+) -> Made[Segments]:
+    """The track cut into segments, one trailer slot each. room: seconds that the film's shots are enough for."""
     del progress
-    inputs = {"track": track.fingerprint, "music": config.music.model_dump(), "length": config.length}
+    inputs = {"track": track.fingerprint, "music": config.music.model_dump(), "length": config.length, "room": room}
 
     def make() -> Segments:
         samples = read_track(track.path, sample_rate=MUSIC_RATE, longest=LONGEST_TRACK)[:, 0]
@@ -163,6 +177,8 @@ def segment(work: WorkDir, track: Track, config: TrailerConfig, *, progress: Pro
             length = LONGEST_TRAILER
         if length is None and len(samples) < SHORTEST_TRAILER * MUSIC_RATE:
             length = LOOPED_TRAILER
+        if room < (length or len(samples) / MUSIC_RATE):
+            length = room
         return segment_music(track, samples, MUSIC_RATE, config.music, length=length)
 
     return work.reuse_or_make("music", VERSION["music"], inputs, Segments, make)
@@ -176,7 +192,7 @@ def slots_of(
     Raises NoSolutionError, with what the film has, when fewer than three slots can be filled.
     """
     seconds = usable_seconds(shots, analysis.times, config.edit)
-    excluded = exclude_shots(shots, config.guards)
+    excluded = keep_out(shots, config.guards)
     usable = [float(s) for number, s in enumerate(seconds) if number not in excluded]
     try:
         slots = plan_slots(segments, usable, choose_frame_rate(analysis.film), config.edit)
@@ -313,6 +329,9 @@ def make_edit(
             replace(one, focus=follow_action(seen, one.source, float(one.frames / rate), bars)) for one in cuts
         )
         warnings += describe_slowed(cuts)
+        lasts = float(slots.frames / rate)
+        if config.length is not None and lasts < config.length - SHORT_OF:
+            warnings.append(f"{lasts:.1f} s and not {config.length:g} s: the film has too few shots that may be shown")
         cards, unlettered = clear_cards(make_cards(slots, title, config.edit), find_font(config.edit.font))
         warnings += unlettered
         fade = round(config.edit.fade_seconds * rate)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError, NoSolutionError
 from pipeline.records import Film, Shots, Span
-from pipeline.selection import exclude_shots, select_shots, steer, weigh_energy, weigh_order
-from pipeline.settings import GuardSettings, SelectionSettings
+from pipeline.selection import select_shots, steer, weigh_energy, weigh_order
+from pipeline.settings import SelectionSettings
 from pipeline.slots import Slots
 
 FILM = Film(Path("f"), "f", 0.0, 40.0, Fraction(24), 640, 360, 0)
@@ -147,14 +147,3 @@ def test_one_scene_gives_no_more_than_its_share() -> None:
     bounded = choose(SelectionSettings(energy_weight=0, order_weight=0, scene_share=0.2))
     assert bounded.count(0) == 2
     assert choose(SelectionSettings(energy_weight=0, order_weight=0, scene_share=1)).count(0) > 2
-
-
-def test_flags_become_reasons_and_the_guard_can_be_lifted() -> None:
-    flagged = shots({0: {"opening"}, 1: {"black", "text"}, 9: {"credits"}, 8: {"ending"}})
-    assert exclude_shots(flagged, GuardSettings()) == {
-        0: "opening titles or before them",
-        1: "black, lettering",
-        8: "the ending is kept secret",
-        9: "end credits or after them",
-    }
-    assert set(exclude_shots(flagged, GuardSettings(credits=False))) == {1, 8}
