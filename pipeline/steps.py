@@ -42,7 +42,7 @@ from pipeline.records import (
 from pipeline.render import RENDER_VERSION, render_trailer
 from pipeline.script import Captions, Lines, Narration, Script
 from pipeline.selection import exclude_shots, select_shots
-from pipeline.settings import Site, TrailerConfig
+from pipeline.settings import GuardSettings, Site, TrailerConfig
 from pipeline.shots import cut_shots
 from pipeline.sound import choose_sound, read_track
 from pipeline.workdir import Artifact, Made, WorkDir, make_key
@@ -55,7 +55,7 @@ VERSION: Mapping[str, int] = {
     "features": 2,
     "music": 3,
     "selection": 3,
-    "edit": 5,
+    "edit": 6,
     "render": RENDER_VERSION,
     "quality": 1,
 }
@@ -294,6 +294,7 @@ def make_edit(
                 width=film.width,
                 height=film.height,
                 start=seen.film.start,
+                story=find_bounds(cut, config.guards),
             ),
             output=Output(width, height, rate, slots.frames, config.sound.loudness_lufs),
             cuts=lay_out(
@@ -360,6 +361,19 @@ def check(
         Measured,
         lambda: check_trailer(path, edit.load(), site, progress=progress),
     )
+
+
+def find_bounds(shots: Shots, guards: GuardSettings) -> tuple[float, float]:
+    """From when to when the film's story may be told, s on its clock: after the opening, until the ending or the credits.
+
+    Where credits may be shown nothing bounds the end: they lie after the ending that may not be.
+    """
+    if not guards.credits:
+        return shots.film.start, shots.film.end
+    flagged = list(zip(shots.spans, shots.flags, strict=True))
+    begin = max((span.end for span, flags in flagged if "opening" in flags), default=shots.film.start)
+    end = min((span.start for span, flags in flagged if flags & {"ending", "credits"}), default=shots.film.end)
+    return begin, max(begin, end)
 
 
 def mean_look(analysis: Analysis) -> tuple[float, float]:
