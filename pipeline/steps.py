@@ -57,7 +57,7 @@ VERSION: Mapping[str, int] = {
     "selection": 3,
     "edit": 6,
     "render": RENDER_VERSION,
-    "quality": 1,
+    "quality": 2,
 }
 HDR_TRANSFERS = frozenset({"16", "18"})  # PQ and HLG, as ITU-T H.273 numbers them
 MUSIC_RATE = 22050  # Hz that the music is listened to at
