@@ -144,12 +144,18 @@ def _fit(width: int, height: int, most: int) -> tuple[int, int]:
     return max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
 
 
-def read_pictures(film: Film, times: Iterable[float]) -> Iterator[VideoFrame]:
+def read_pictures(
+    film: Film,
+    times: Iterable[float],
+    *,
+    through: Callable[[Iterator[VideoFrame]], Iterator[VideoFrame]] = iter,
+) -> Iterator[VideoFrame]:
     """The film's picture on screen at each of the times (seconds on the film's clock, not decreasing).
 
     A picture is on screen from its timestamp until the next one's. Seeks to the key frame before the first time, then
-    decodes forward. Before the film's first picture and after its last the nearest one stands. Raises InputError when
-    nothing can be decoded there.
+    decodes forward. Before the film's first picture and after its last the nearest one stands. through: what every
+    decoded picture passes before it is chosen, one out for one in, such as a deinterlacer. Raises InputError when nothing
+    can be decoded there.
     """
     wanted = iter(times)
     first = next(wanted, None)
@@ -160,7 +166,7 @@ def read_pictures(film: Film, times: Iterable[float]) -> Iterator[VideoFrame]:
         video.thread_type = "AUTO"
         current: VideoFrame | None = None
         due: float | None = first
-        for frame in _pictures_from(container, video, film, first):
+        for frame in through(_pictures_from(container, video, film, first)):
             while due is not None and current is not None and due < _time(frame):
                 yield current
                 due = next(wanted, None)
