@@ -9,13 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from pipeline.colours import choose_colours
 from pipeline.errors import InputError
 from pipeline.loudness import measure_loudness
 from pipeline.media import find_ffmpeg
-from pipeline.quality_file import check_file
+from pipeline.quality_file import check_colour, check_file
 from pipeline.quality_mix import Heard, check_mix, check_silence
 from pipeline.quality_pictures import (
-    FOREIGN_DIFFERENCE,
     THUMBNAIL_WIDTH,
     Seen,
     check_difference,
@@ -70,7 +70,7 @@ def check_trailer(
     checks = check_file(seen, path, edit, config.gate.most_mbps)
     if edit is None:
         if seen.times:
-            checks += check_pictures(seen, None, None)
+            checks += [check_colour(seen, {}), *check_pictures(seen, None, None)]
     else:
         checks += check_plan(seen, edit, config.gate)
         checks += _check_against_film(seen, edit, config, lambda share: tell(WATCHED + (COMPARED - WATCHED) * share))
@@ -88,30 +88,34 @@ def _check_against_film(
     try:
         film = find_film(edit)
     except InputError as error:
-        checks = check_pictures(seen, edit, None) if seen.times else []
-        return [*checks, Check("picture_difference", False, str(error), f"<= {FOREIGN_DIFFERENCE}")]
+        checks = [check_colour(seen, {}), *check_pictures(seen, edit, None)] if seen.times else []
+        return [*checks, _unknown("picture_difference", error)]
     checks = []
     if seen.times:
         burned = config.narration.subtitles is Subtitles.burned
-        compared = compare_with_film(seen, edit, film, burned=burned, progress=tell)
-        checks += [
-            *check_pictures(seen, edit, compared),
-            check_difference(compared),
-            check_repeats(seen, edit, config.gate.repeats),
-        ]
+        checks = [check_colour(seen, choose_colours(film).tags), check_repeats(seen, edit, config.gate.repeats)]
+        try:
+            compared = compare_with_film(seen, edit, film, burned=burned, progress=tell)
+        except InputError as error:
+            checks += [*check_pictures(seen, edit, None), _unknown("picture_difference", error)]
+        else:
+            checks += [*check_pictures(seen, edit, compared), check_difference(compared)]
     if seen.heard.start is not None:
         late = float(np.median([t - float(k / edit.output.frame_rate) for k, t in enumerate(seen.times)] or [0.0]))
         try:
             mix = make_mix(edit, film, config.sound)
         except InputError as error:
-            checks.append(
-                Check("sound_offset_seconds", False, str(error), f"<= {config.gate.offset_seconds:g} either way")
-            )
+            checks.append(_unknown("sound_offset_seconds", error))
         else:
             checks += check_mix(seen.heard, late, mix, config.gate.offset_seconds)
         if edit.narration:
             checks += check_lines(seen.heard, edit, film, config.sound)
     return checks
+
+
+def _unknown(name: str, error: InputError) -> Check:
+    """What could not be measured is not passed: nobody looked."""
+    return Check(name, False, str(error), "measured")
 
 
 def _check_sound(path: Path, heard: Heard, edit: EditList | None, config: TrailerConfig, site: Site) -> list[Check]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.quality_pictures import Seen
@@ -19,10 +20,11 @@ FOREIGN_AUDIO = {
 TEN_BIT = ("hevc", "av1", "vp9")  # players decode these codecs' 10 bits a sample, and nobody's of H.264
 LEAST_MBPS = 0.005  # a picture of 64 pixels over a steady tone needs more; less is a header
 ENDS_WITHIN = 0.5  # s between the length that a container claims and what decodes; the last picture may be held
-# ITU-T H.273; 2: not said
-PRIMARIES = {1: "bt709", 2: "unsaid", 5: "bt470bg", 6: "smpte170m", 9: "bt2020", 12: "p3"}
-TRANSFERS = {1: "bt709", 2: "unsaid", 6: "smpte170m", 13: "srgb", 14: "bt2020", 16: "pq", 18: "hlg"}
-MATRICES = {0: "rgb", 1: "bt709", 2: "unsaid", 5: "bt470bg", 6: "smpte170m", 9: "bt2020"}
+# ITU-T H.273
+UNSAID = "unsaid"
+PRIMARIES = {1: "bt709", 2: UNSAID, 5: "bt470bg", 6: "smpte170m", 9: "bt2020", 12: "p3"}
+TRANSFERS = {1: "bt709", 2: UNSAID, 6: "smpte170m", 13: "srgb", 14: "bt2020", 16: "pq", 18: "hlg"}
+MATRICES = {0: "rgb", 1: "bt709", 2: UNSAID, 5: "bt470bg", 6: "smpte170m", 9: "bt2020"}
 RANGES = {1: "tv", 2: "full"}
 
 
@@ -41,10 +43,7 @@ def check_file(seen: Seen, path: Path, edit: EditList | None, most_mbps: float) 
         if edit is None and streams.video_codec in TEN_BIT:
             formats.append("yuv420p10le")
         fits = streams.pixel_format in formats
-        checks += [
-            Check("pixel_format", fits, streams.pixel_format, _either(formats)),
-            _check_colour(seen, named=edit is not None),
-        ]
+        checks.append(Check("pixel_format", fits, streams.pixel_format, _either(formats)))
     damage = streams.damage
     lost = damage.packets + damage.pictures + len(damage.notes)
     checks.append(Check("damaged_packets", lost == 0, float(lost), "0"))
@@ -61,23 +60,29 @@ def _either(names: tuple[str, ...] | list[str]) -> str:
     return f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]
 
 
-def _check_colour(seen: Seen, *, named: bool) -> Check:
-    """One set of tags on every picture, the range that televisions take. named: and nothing left for players to guess."""
+def check_colour(seen: Seen, tags: Mapping[str, str]) -> Check:
+    """One set of tags on every picture, these (colours.Colours), and the range that televisions take.
+
+    tags: empty where the film says nothing, and players guess of the trailer what they guess of the film.
+    """
     told = [_name_colour(colour) for colour in sorted(seen.colours)]
-    primaries, transfer, matrix, scale = next(iter(seen.colours))
-    passed = len(told) == 1 and scale != 2
-    if named:
-        passed = passed and scale == 1 and 2 not in (primaries, transfer, matrix)
-    limit = "named, tv, the same throughout" if named else "tv, the same throughout"
+    names, scale = _list_names(next(iter(seen.colours)))
+    wanted = [tags.get(key) for key in ("color_primaries", "color_trc", "colorspace")]
+    named = all(name in (None, found) for name, found in zip(wanted, names, strict=True))
+    passed = len(told) == 1 and named and scale != RANGES[2]
+    limit = f"{'/'.join(name or 'any' for name in wanted)} tv, the same throughout"
     return Check("colour", passed, "; ".join(told), limit)
 
 
+def _list_names(colour: tuple[int, int, int, int]) -> tuple[list[str], str]:
+    """Names of primaries, transfer and matrix, and of the range."""
+    tables = zip((PRIMARIES, TRANSFERS, MATRICES), colour[:3], strict=True)
+    return [table.get(number, str(number)) for table, number in tables], RANGES.get(colour[3], UNSAID)
+
+
 def _name_colour(colour: tuple[int, int, int, int]) -> str:
-    names = [
-        table.get(number, str(number))
-        for table, number in zip((PRIMARIES, TRANSFERS, MATRICES), colour[:3], strict=True)
-    ]
-    return f"{'/'.join(names)} {RANGES.get(colour[3], 'unsaid')}"
+    names, scale = _list_names(colour)
+    return f"{'/'.join(names)} {scale}"
 
 
 def _check_size(seen: Seen, path: Path, most_mbps: float) -> Check:
