@@ -308,23 +308,22 @@ def _drain(graph: Graph, waiting: list[tuple[int | None, Fraction]]) -> Iterator
 
 
 def show_cut(film: Film, cut: Cut, edit: EditList, frames: Sequence[int], output: Output) -> Iterator[U8]:
-    """What the trailer shows at the cut's frames (0: its first; increasing), I420 (height * 3 / 2, width) of the output.
+    """The film at a cut's frames (0: its first; increasing), I420 (height * 3 / 2, width) of the output.
 
-    With the dissolve from the cut before it and the trailer's fades; without lettering.
+    With the dissolve from the cut before it; without the trailer's fades and lettering.
     """
     own = _play(film, cut, edit, frames, output)
     dissolving = [frame for frame in frames if frame < cut.dissolve]
-    before = _find_before(cut, edit) if dissolving else None
+    before = find_before(cut, edit) if dissolving else None
     earlier: Iterator[U8] = iter(())
     if before is not None:
         earlier = _play(film, before, edit, [before.frames + frame for frame in dissolving], output)
-    black = make_black((output.width, output.height))
     for frame, picture in zip(frames, own, strict=True):
         if before is not None and frame < cut.dissolve:
             weight = (frame + 1) / (cut.dissolve + 1)
-            picture = np.asarray(cv2.addWeighted(picture, weight, next(earlier), 1 - weight, 0), np.uint8)
-        light = fade_weight(output, cut.start_frame + frame)
-        yield picture if light == 1 else np.asarray(cv2.addWeighted(picture, light, black, 1 - light, 0), np.uint8)
+            yield np.asarray(cv2.addWeighted(picture, weight, next(earlier), 1 - weight, 0), np.uint8)
+        else:
+            yield picture
 
 
 def _play(film: Film, cut: Cut, edit: EditList, frames: Sequence[int], output: Output) -> Iterator[U8]:
@@ -335,7 +334,8 @@ def _play(film: Film, cut: Cut, edit: EditList, frames: Sequence[int], output: O
         yield chain.show(picture, frame)
 
 
-def _find_before(cut: Cut, edit: EditList) -> Cut | None:
+def find_before(cut: Cut, edit: EditList) -> Cut | None:
+    """The cut that ends where this one begins."""
     return next((other for other in edit.cuts if other.start_frame + other.frames == cut.start_frame), None)
 
 
@@ -347,6 +347,14 @@ def fade_weight(output: Output, frame: int) -> float:
     if (left := output.frames - frame) <= output.fade_out:
         weight = min(weight, left / (output.fade_out + 1))
     return weight
+
+
+def fade_pictures(pictures: Iterable[U8], frames: Iterable[int], output: Output) -> Iterator[U8]:
+    """Pictures, I420, as the trailer's fades show them at these frames of the trailer."""
+    black = make_black((output.width, output.height))
+    for picture, frame in zip(pictures, frames, strict=True):
+        light = fade_weight(output, frame)
+        yield picture if light == 1 else np.asarray(cv2.addWeighted(picture, light, black, 1 - light, 0), np.uint8)
 
 
 def make_black(size: Size) -> U8:
@@ -366,11 +374,24 @@ def show_pictures(film: Film, cut: Cut, edit: EditList, frames: Sequence[int], *
     scale = min(1.0, height / output.height)
     small = replace(output, width=_even(output.width * scale), height=_even(output.height * scale))
     colours = choose_colours(film)
-    return [to_rgb(picture, colours) for picture in show_cut(film, cut, edit, frames, small)]
+    shown = fade_pictures(show_cut(film, cut, edit, frames, small), [cut.start_frame + f for f in frames], small)
+    return [to_rgb(picture, colours) for picture in shown]
 
 
 def to_rgb(picture: U8, colours: Colours) -> U8:
-    """I420 in the trailer's colours -> RGB (h, w, 3)."""
+    """I420 (h * 3 / 2, w) in the trailer's colours -> RGB (h, w, 3)."""
     frame = VideoFrame.from_ndarray(picture, format="yuv420p")
     frame.colorspace, frame.color_range = MATRIX_NUMBERS[colours.target], LIMITED_RANGE
     return np.asarray(VideoReformatter().reformat(frame, format="rgb24").to_ndarray(), np.uint8)
+
+
+def from_rgb(picture: U8, colours: Colours) -> U8:
+    """RGB (h, w, 3), even, -> I420 (h * 3 / 2, w) in the trailer's colours."""
+    matrix = 1 if colours.target == "bt709" else 5  # as swscale counts them: 5 is BT.601
+    frame = VideoReformatter().reformat(
+        VideoFrame.from_ndarray(picture, format="rgb24"),
+        format="yuv420p",
+        dst_colorspace=matrix,
+        dst_color_range=LIMITED_RANGE,
+    )
+    return np.asarray(frame.to_ndarray(), np.uint8)

@@ -250,15 +250,48 @@ class SoundSettings(Section):
     """Least level of every line over the music under it, in dB."""
 
 
+class Codec(StrEnum):
+    """How the trailer's picture is coded."""
+
+    h264 = "h264"
+    hevc = "hevc"
+    av1 = "av1"
+
+
+class EncoderKind(StrEnum):
+    """What encodes it."""
+
+    auto = "auto"
+    software = "software"
+    nvenc = "nvenc"
+    vaapi = "vaapi"
+    qsv = "qsv"
+    videotoolbox = "videotoolbox"
+
+
+DRAFT_HEIGHT = 360  # px; enough to judge a cut by, and a ninth of the pixels of 1080
+
+
 class VideoSettings(Section):
     """How the picture is encoded."""
 
+    codec: Codec = Codec.h264
+    """Codec: `h264` plays everywhere, `hevc` and `av1` are smaller and slower to make."""
+    encoder: EncoderKind = EncoderKind.auto
+    """`software`, a hardware encoder by name, or `auto`: a hardware encoder where one works, else software."""
     crf: int = Field(18, ge=0, le=40)
-    """H.264 constant rate factor; lower is better and larger."""
+    """Constant quality on x264's scale, whatever the codec; lower is better and larger."""
     preset: str = Field("medium", pattern="^(ultrafast|superfast|veryfast|faster|fast|medium|slow|slower)$")
-    """x264 preset."""
+    """Effort, as x264 names it."""
     max_height: int = Field(1080, ge=90, le=4320)
     """Tallest picture in pixels; a taller film is scaled down."""
+    draft: bool = False
+    """A first look: small, quick and rough."""
+
+    @property
+    def tallest(self) -> int:
+        """Tallest picture in pixels, a draft's size counted."""
+        return min(self.max_height, DRAFT_HEIGHT) if self.draft else self.max_height
 
 
 class GateSettings(Section):
