@@ -257,8 +257,8 @@ def watch_trailer(
         context = video.codec_context if video is not None else None
         streams = TrailerStreams(
             container=container.format.name,
-            video_codec=context.name if context is not None else "",
-            audio_codec=audio.codec_context.name if audio is not None else "",
+            video_codec=context.codec.canonical_name if context is not None else "",
+            audio_codec=audio.codec_context.codec.canonical_name if audio is not None else "",
             pixel_format=(context.pix_fmt or "") if context is not None else "",
             width=context.width if context is not None else 0,
             height=context.height if context is not None else 0,
@@ -279,7 +279,7 @@ def watch_trailer(
                 return
             if seen is not None:
                 seen.thread_type = "AUTO"
-            size = _fit(streams.width, streams.height, width)
+            size = _fit(max(1, streams.width), max(1, streams.height), width)
             reformatter = VideoReformatter()
             for frame in read_frames(again, chosen, damage):
                 if isinstance(frame, AudioFrame):

@@ -142,9 +142,9 @@ def _correlate(one: F32, other: F32) -> F64:
 
 
 def _check_lost(heard: Heard, own: F32) -> Check:
-    """The longest stretch in which the mix sounds and the trailer does not."""
+    """The longest stretch in which the mix sounds and the trailer does not; what lies past its end is a wrong length."""
     size = round(WINDOW * SAMPLE_RATE)
-    whole = min(len(own), len(heard.samples)) // size
+    whole = min(len(own), len(heard.samples), round(heard.end * SAMPLE_RATE)) // size
     wanted, got = (
         10 * np.log10(np.maximum(np.mean(sound[: whole * size].reshape(whole, -1) ** 2, axis=1), 1e-12))
         for sound in (own, heard.samples)

@@ -21,9 +21,12 @@ THUMBNAIL_WIDTH = 320
 COMPARED_SIDE = 36  # px of the shorter side; grain and what an encoder changes average out, a shot stays itself
 BLACK_LUMA, BLACK_DEVIATION = 18.0, 6.0
 SAME_PICTURE = 0.02  # mean luma change below which a picture repeats the last
-# With the film at hand a picture is black, or stands still, only where the film's own is not and does not.
-NOT_BLACK = 4.0  # mean luma by which the film's picture differs from the trailer's black one
-MOVES = 0.1  # mean luma change a picture of a film that moves; the trailer's stands still below a fifth of it
+# With the film at hand a picture is black, or stands still, only where the film's own is not and does not
+NOT_BLACK = 4.0  # mean difference of the film's picture to the trailer's black one
+MOVES = (
+    1.0  # mean difference, over LONGEST_FROZEN, of film that moves; grain, which an encoder may take away, makes 0.2
+)
+STUCK = 0.2  # of that, that a trailer makes which stands still; its encoder refines a still picture a little
 LONGEST_BLACK, LONGEST_FROZEN = 0.25, 0.5  # s; a flash of black is seen, a stutter of half a second is felt
 # Without it: trailers rest on black between two parts, but not amid a shot, and on the rating's still board for 5 s
 LONGEST_BLACK_ALONE, LONGEST_FROZEN_ALONE = 2.0, 6.0  # s
@@ -119,11 +122,14 @@ def _shrink(picture: U8, size: tuple[int, int]) -> U8:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """The trailer's pictures beside those that the film has for them, (frames,): mean difference of colour, and the mean
-    change of the film's to the one before. NaN where there is none: on cards, and past the file's end."""
+    """The trailer's pictures beside those that the film has for them.
+
+    difference (frames,): mean difference of colour; NaN on cards and past the file's end. stuck (frames,): True where the
+    trailer stands still and the film does not.
+    """
 
     difference: F32
-    film_change: F32
+    stuck: Bool
 
 
 def compare_with_film(
@@ -138,20 +144,21 @@ def compare_with_film(
     width, height = compared_size(edit)
     rows = slice(0, int(SUBTITLE_ZONE * height) - 1 if burned else height)
     count = edit.output.frames
-    difference, film_change = np.full(count, np.nan, np.float32), np.full(count, np.nan, np.float32)
+    difference, stuck = np.full(count, np.nan, np.float32), np.zeros(count, bool)
+    reach = int(LONGEST_FROZEN * edit.output.frame_rate) + 1
     for number, cut in enumerate(edit.cuts):
         there = range(min(cut.frames, len(seen.small) - cut.start_frame))
-        last: F32 | None = None
-        for frame, shown in zip(
-            there, show_pictures(film, cut, edit, there, height=3 * height) if there else (), strict=True
-        ):
-            expected = np.asarray(_shrink(shown[..., ::-1], (width, height)), np.float32)
-            difference[cut.start_frame + frame] = np.abs(seen.small[cut.start_frame + frame] - expected)[rows].mean()
-            if last is not None:
-                film_change[cut.start_frame + frame] = np.abs(expected - last).mean()
-            last = expected
+        shown = show_pictures(film, cut, edit, there, height=3 * height) if there else []
+        wanted = np.array([_shrink(picture[..., ::-1], (width, height)) for picture in shown], np.int16)
+        got = np.array(seen.small[cut.start_frame : cut.start_frame + len(wanted)], np.int16)
+        part = slice(cut.start_frame, cut.start_frame + len(wanted))
+        difference[part] = [np.abs(one - other)[rows].mean() for one, other in zip(got, wanted, strict=True)]
+        for frame in range(reach, len(wanted)):
+            moved = np.abs(wanted[frame] - wanted[frame - reach])[rows].mean()
+            if moved >= MOVES and np.abs(got[frame] - got[frame - reach])[rows].mean() < STUCK * moved:
+                stuck[part.start + frame - reach : part.start + frame + 1] = True
         progress((number + 1) / len(edit.cuts))
-    return Compared(difference, film_change)
+    return Compared(difference, stuck)
 
 
 def compared_size(edit: EditList) -> tuple[int, int]:
@@ -163,24 +170,23 @@ def compared_size(edit: EditList) -> tuple[int, int]:
 
 def check_pictures(seen: Seen, edit: EditList | None, compared: Compared | None) -> list[Check]:
     """Black and frozen stretches outside the cards, in seconds by the pictures' own times."""
-    black: Bool = np.array([is_black(mean, deviation) for mean, deviation in seen.luma])
-    still: Bool = np.array(seen.change) < SAME_PICTURE
-    for card in edit.cards if edit is not None else ():
-        black[card.start_frame : card.start_frame + card.frames] = False
-        still[card.start_frame : card.start_frame + card.frames] = False
+    dark: Bool = np.array([is_black(mean, deviation) for mean, deviation in seen.luma])
+    black, still = dark.copy(), (np.array(seen.change) < SAME_PICTURE) & ~dark
     longest_black, longest_frozen = LONGEST_BLACK_ALONE, LONGEST_FROZEN_ALONE
     if compared is not None:
         longest_black, longest_frozen = LONGEST_BLACK, LONGEST_FROZEN
-        known = min(len(black), len(compared.difference))
+        known = min(len(dark), len(compared.difference))
         black[:known] &= ~(compared.difference[:known] < NOT_BLACK)
-        for start, end in find_runs(still):
-            moved = np.nan_to_num(compared.film_change[start : min(end, known)])
-            still[start:end] = bool(len(moved)) and bool(moved.mean() >= MOVES)
+        still[:known], still[known:] = compared.stuck[:known] & ~dark[:known], False
+    for card in edit.cards if edit is not None else ():
+        black[card.start_frame : card.start_frame + card.frames] = False
+        still[card.start_frame : card.start_frame + card.frames] = False
     ends = np.append(seen.times[1:], seen.end)
     blacks = [(ends[end - 1] - seen.times[start], longest_black) for start, end in find_runs(black)]
     blacks += [(ends[end - 1] - seen.times[start], LONGEST_BLACK) for start, end in seen.holes]
-    # a run of repeats, and the picture that they repeat
-    frozen = [(ends[end - 1] - seen.times[start - 1], longest_frozen) for start, end in find_runs(still)]
+    # a run of repeats, and the picture that they repeat, which `stuck` counts already
+    before = 0 if compared is not None else 1
+    frozen = [(ends[end - 1] - seen.times[start - before], longest_frozen) for start, end in find_runs(still)]
     # one picture that is held: in a file of variable rate, or with a hole in it
     frozen += [] if edit is not None else [(float(np.max(ends - seen.times)), longest_frozen)]
     return [

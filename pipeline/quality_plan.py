@@ -29,9 +29,10 @@ def check_plan(seen: Seen, edit: EditList, gate: GateSettings) -> list[Check]:
 
 
 def _check_times(seen: Seen, edit: EditList) -> list[Check]:
-    if not seen.times:
-        return []
     streams, output, rate = seen.streams, edit.output, edit.output.frame_rate
+    counted = Check("frames", len(seen.times) == output.frames, float(len(seen.times)), str(output.frames))
+    if not seen.times:
+        return [counted]
     frame, length = float(1 / rate), float(edit.output.frames / rate)
     off_grid = max(abs(time - float(number / rate)) for number, time in enumerate(seen.times))
     # what the container claims and what decodes: the one that is further off speaks
@@ -39,7 +40,7 @@ def _check_times(seen: Seen, edit: EditList) -> list[Check]:
     size, wanted = f"{streams.width}x{streams.height}", f"{output.width}x{output.height}"
     aspect, shape = float(streams.width * streams.pixel_aspect / max(1, streams.height)), output.width / output.height
     return [
-        Check("frames", len(seen.times) == output.frames, float(len(seen.times)), str(output.frames)),
+        counted,
         Check(
             "duration_seconds",
             abs(seconds - length) <= frame + SAME_TIME,
