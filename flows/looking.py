@@ -212,8 +212,10 @@ def report_edit(edit_path: Path, out: Path, trailer: Path | None, site: Site, ru
         raise InputError(f"--out {out} is what the report is made from; choose another name")
     measured = check_trailer(trailer, edit, site, progress=lambda share: runner.progress("quality", share))
     runner.progress("quality", 1.0)
-    if len(measured.thumbnails) != len(edit.cuts) + len(edit.cards):
-        raise InputError(f"{trailer} is not the trailer of {edit_path}: it ends before frame {edit.output.frames}")
+    if any(check.name == "frames" and not check.passed for check in measured.report.checks):
+        raise InputError(
+            f"{trailer} is not the trailer of {edit_path}: it does not have its {edit.output.frames} frames"
+        )
     excluded = find_excluded(edit, edit_path, site, runner)
     deliver_text(draw_report(edit, measured.report, measured.thumbnails, trailer.name, excluded), out)
 

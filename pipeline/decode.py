@@ -22,7 +22,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
 from pipeline.errors import InputError
-from pipeline.media import open_media
+from pipeline.media import open_media, pick_video
 from pipeline.packets import Damage, place_pictures, read_frames
 from pipeline.records import U8, Film
 from pipeline.sound import Mono, Sound, pick_sound
@@ -32,10 +32,14 @@ SEEK_BACK = (0.0, 2.0, 10.0, 60.0)  # s further back at each try, for containers
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One picture of a finished trailer: BGR (h, w, 3) at time seconds."""
+    """One picture of a finished trailer: BGR (h, w, 3) at time seconds.
+
+    colour: its primaries, transfer, matrix and range, as ITU-T H.273 numbers them (2: not said), range 1 tv, 2 full.
+    """
 
     time: float
     bgr: U8
+    colour: tuple[int, int, int, int] = (2, 2, 2, 0)
 
 
 def decode_film(
@@ -216,39 +220,52 @@ def _increasing(
 
 @dataclass(frozen=True, slots=True)
 class TrailerStreams:
-    """What a finished file holds. seconds: the container's; audio_seconds: the sound stream's; "" or 0 where absent."""
+    """What a finished file says that it holds; "" or 0 where something is absent.
 
+    container: as libavformat names it, such as "mov,mp4,m4a,3gp,3g2,mj2". seconds, audio_seconds: of the container and of
+    its sound; frames: pictures that its index counts. damage: fills while the file is watched.
+    """
+
+    container: str
     video_codec: str
     audio_codec: str
     pixel_format: str
     width: int
     height: int
+    pixel_aspect: Fraction
     frame_rate: Fraction
+    frames: int
     seconds: float
     audio_seconds: float
     damage: Damage
 
 
-def watch_trailer(path: Path, width: int) -> tuple[TrailerStreams, Iterator[Picture]]:
+def watch_trailer(
+    path: Path, width: int, *, hear: Callable[[AudioFrame], None] | None = None
+) -> tuple[TrailerStreams, Iterator[Picture]]:
     """A finished file's streams, and its pictures, width wide at most, with the loop filter on: what a viewer sees.
 
-    Raises InputError when it cannot be opened or has no picture.
+    hear: given every frame of its first sound track, from the same pass. What decodes with errors that the decoder hid
+    counts as damage too. Raises InputError when the file cannot be opened, or holds neither picture nor sound.
     """
     damage = Damage()
     with open_media(path, "trailer") as container:
-        video = next(iter(container.streams.video), None)
-        if video is None:
-            raise InputError(f"the trailer {path} has no picture")
-        audio = next(iter(container.streams.audio), None)
+        video = pick_video(container)
+        audio = next((stream for stream in container.streams.audio if stream.codec_context is not None), None)
+        if video is None and audio is None:
+            raise InputError(f"the trailer {path} holds neither picture nor sound")
         sound = float(audio.duration * audio.time_base) if audio and audio.duration and audio.time_base else 0.0
-        context = video.codec_context
+        context = video.codec_context if video is not None else None
         streams = TrailerStreams(
-            video_codec=context.name,
-            audio_codec=audio.codec_context.name if audio else "",
-            pixel_format=context.pix_fmt or "",
-            width=context.width,
-            height=context.height,
-            frame_rate=Fraction(video.average_rate or 25),
+            container=container.format.name,
+            video_codec=context.codec.canonical_name if context is not None else "",
+            audio_codec=audio.codec_context.codec.canonical_name if audio is not None else "",
+            pixel_format=(context.pix_fmt or "") if context is not None else "",
+            width=context.width if context is not None else 0,
+            height=context.height if context is not None else 0,
+            pixel_aspect=Fraction((video.sample_aspect_ratio if video is not None else None) or 1),
+            frame_rate=Fraction((video.average_rate if video is not None else None) or 25),
+            frames=video.frames if video is not None else 0,
             seconds=(container.duration or 0) / av.time_base,
             audio_seconds=sound,
             damage=damage,
@@ -256,13 +273,24 @@ def watch_trailer(path: Path, width: int) -> tuple[TrailerStreams, Iterator[Pict
 
     def pictures() -> Iterator[Picture]:
         with open_media(path, "trailer") as again:
-            stream = again.streams.video[0]
-            stream.thread_type = "AUTO"
-            size = _fit(streams.width, streams.height, width)
+            seen = pick_video(again)
+            heard = next((s for s in again.streams.audio if s.codec_context is not None), None) if hear else None
+            chosen = [stream for stream in (seen, heard) if stream is not None]
+            if not chosen:  # PyAV would take that for all of them
+                return
+            if seen is not None:
+                seen.thread_type = "AUTO"
+            size = _fit(max(1, streams.width), max(1, streams.height), width)
             reformatter = VideoReformatter()
-            for frame in read_frames(again, [stream], damage):
-                if isinstance(frame, VideoFrame) and frame.time is not None:
-                    small = reformatter.reformat(frame, *size, "bgr24", interpolation=Interpolation.AREA)
-                    yield Picture(frame.time, cast(U8, small.to_ndarray()))
+            for frame in read_frames(again, chosen, damage):
+                if isinstance(frame, AudioFrame):
+                    if hear is not None:
+                        hear(frame)
+                elif isinstance(frame, VideoFrame):
+                    damage.pictures += frame.is_corrupt or frame.time is None
+                    if frame.time is not None:
+                        small = reformatter.reformat(frame, *size, "bgr24", interpolation=Interpolation.AREA)
+                        named = int(frame.color_primaries), int(frame.color_trc), int(frame.colorspace)
+                        yield Picture(frame.time, cast(U8, small.to_ndarray()), (*named, int(frame.color_range)))
 
     return streams, pictures()

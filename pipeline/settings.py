@@ -312,6 +312,21 @@ class VideoSettings(Section):
         return min(self.max_height, DRAFT_HEIGHT) if self.draft else self.max_height
 
 
+class GateSettings(Section):
+    """What a finished trailer must measure, or it is put aside."""
+
+    offset_seconds: float = Field(0.02, gt=0, le=1)
+    """Most by which sound and picture may lie apart, in seconds."""
+    silence_seconds: float = Field(3.0, ge=0.5, le=60)
+    """Longest silence outside the cards in seconds."""
+    on_beat: float = Field(0.9, ge=0, le=1)
+    """Least share of the cuts that lie within a frame of a beat or an accent, where the music has any."""
+    repeats: int = Field(0, ge=0, le=1000)
+    """Most pairs of cuts that may show the same picture."""
+    most_mbps: float = Field(62.5, ge=0.1, le=1000)
+    """Most megabits a second of the finished file; H.264's High profile at level 4.1 has 62.5."""
+
+
 class TrailerConfig(Section):
     """What trailer to make."""
 
@@ -332,6 +347,7 @@ class TrailerConfig(Section):
     edit: EditSettings = EditSettings()
     sound: SoundSettings = SoundSettings()
     video: VideoSettings = VideoSettings()
+    gate: GateSettings = GateSettings()
 
 
 class Site(BaseSettings):

@@ -48,7 +48,7 @@ from pipeline.records import (
 from pipeline.render import RENDER_VERSION, render_trailer
 from pipeline.script import Captions, Lines, Narration, Script
 from pipeline.selection import select_shots
-from pipeline.settings import Site, TrailerConfig
+from pipeline.settings import GuardSettings, Site, TrailerConfig
 from pipeline.shots import cut_shots
 from pipeline.slots import SHARE_ASKED, SHARE_SHOWN, Slots, longest_trailer, plan_slots
 from pipeline.sound import choose_sound, read_track
@@ -62,9 +62,9 @@ VERSION: Mapping[str, int] = {
     "features": 2,
     "music": 3,
     "selection": 3,
-    "edit": 5,
+    "edit": 6,
     "render": RENDER_VERSION,
-    "quality": 1,
+    "quality": 2,
 }
 HDR_TRANSFERS = frozenset({"16", "18"})  # PQ and HLG, as ITU-T H.273 numbers them
 MUSIC_RATE = 22050  # Hz that the music is listened to at
@@ -348,6 +348,7 @@ def make_edit(
                 height=film.height,
                 start=seen.film.start,
                 bars=bars,
+                story=find_bounds(cut, config.guards),
             ),
             output=Output(width, height, rate, slots.frames, config.sound.loudness_lufs, fade, fade),
             cuts=cuts,
@@ -414,6 +415,19 @@ def check(
         Measured,
         lambda: check_trailer(path, edit.load(), site, progress=progress),
     )
+
+
+def find_bounds(shots: Shots, guards: GuardSettings) -> tuple[float, float]:
+    """From when to when the film's story may be told, s on its clock: after the opening, until the ending or the credits.
+
+    Where credits may be shown nothing bounds the end: they lie after the ending that may not be.
+    """
+    if not guards.credits:
+        return shots.film.start, shots.film.end
+    flagged = list(zip(shots.spans, shots.flags, strict=True))
+    begin = max((span.end for span, flags in flagged if "opening" in flags), default=shots.film.start)
+    end = min((span.start for span, flags in flagged if flags & {"ending", "credits"}), default=shots.film.end)
+    return begin, max(begin, end)
 
 
 def mean_look(analysis: Analysis) -> tuple[float, float]:
