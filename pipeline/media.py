@@ -33,6 +33,7 @@ COVER_CODECS = frozenset({"png", "gif", "bmp", "tiff", "webp"})
 LOG_LINES = 12  # of ffmpeg's standard error, kept for the message
 SAMPLED_BYTES = 1 << 20  # per block of a fingerprint
 SAMPLED_BLOCKS = 8
+PIPE_BYTES = 1 << 20  # what Linux lets any user have
 FIRST_PACKETS = 400  # in which a first picture must come out, or the film is not usable
 
 
@@ -282,6 +283,7 @@ def run_ffmpeg(
     overdue.start()
     try:
         if chunks is not None and process.stdin is not None:
+            _widen_pipe(process.stdin)
             with suppress(BrokenPipeError):  # it ended early: its return code and log say why
                 for chunk in chunks:
                     process.stdin.write(chunk)
@@ -305,6 +307,15 @@ def run_ffmpeg(
         reason = f"took longer than {timeout:.0f} s" if late else f"failed with {code}"
         raise MediaError(f"ffmpeg {reason}: {' '.join(command)}", command, last, timed_out=late)
     return log
+
+
+def _widen_pipe(pipe: IO[bytes]) -> None:
+    """A picture goes through in a few steps in place of dozens: half the system's time of feeding it."""
+    if sys.platform == "linux":
+        import fcntl  # not on every system
+
+        with suppress(OSError):  # more than this user may have: it stays as it is
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
 def _collect(stream: IO[bytes], lines: deque[str], on_line: Callable[[str], None] | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,8 +34,13 @@ def read_frames(
     streams: Sequence[VideoStream | AvAudioStream],
     damage: Damage,
     span: tuple[float, float] = (-np.inf, np.inf),
+    *,
+    before: Callable[[Packet[Any]], None] | None = None,
 ) -> Iterator[object]:
-    """Decoded frames in the order of the file; damaged packets are counted where their time lies within the span."""
+    """Decoded frames in the order of the file; damaged packets are counted where their time lies within the span.
+
+    before: is called with each packet before it is decoded.
+    """
     packets = container.demux(*streams)
     while True:
         try:
@@ -45,6 +50,8 @@ def read_frames(
             return
         if packet is None:
             return
+        if before is not None:
+            before(packet)
         try:
             yield from packet.decode()
         except FFmpegError:
