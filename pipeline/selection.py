@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.ssmp.generate import generate
+from pipeline.coverage import PARTS, PUBLISHED
 from pipeline.errors import NoSolutionError
 from pipeline.records import F32, F64, I64, Bool, Selection, Shots
 from pipeline.settings import SelectionSettings
@@ -19,10 +20,6 @@ Predict = Callable[[NDArray[np.int64]], NDArray[np.float64]]
 SLOWED = 0.2  # weight of a shot that would have to be slowed down: any other that fits is better
 ALIKE = 0.85  # cosine from which two shots look alike: a flying squirrel three times 0.87, cuts of one scene 0.6 to 0.8
 FEWEST_OF_SCENE = 2  # shots that a scene may always give
-# Where trailers take their shots from: shares of the film's length, and the mean share of a trailer's shots in each part
-# (CMTD, field figures).
-PART_EDGES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.945, 1.0)
-PART_SHARES = (0.169, 0.19, 0.26, 0.198, 0.133, 0.049)
 
 
 def select_shots(
@@ -138,8 +135,8 @@ def weigh_order(slots: Slots, shots: Shots, weight: float) -> F64:
     places = (middles - start) / max(end - start, 1e-9)
     told = np.array(slots.edges, np.float64)
     share = (told[:-1] + told[1:]) / 2 / told[-1]
-    told_until = PART_EDGES[-2]  # what comes after it is the part that trailers keep to themselves
-    shares = np.cumsum([0.0, *PART_SHARES[:-1]]) / sum(PART_SHARES[:-1])
-    wanted = np.interp(share, shares, np.array(PART_EDGES[:-1]) / told_until)
+    told_until = PARTS[-2]  # what comes after it is the part that trailers keep to themselves
+    shares = np.cumsum([0.0, *PUBLISHED[:-1]]) / sum(PUBLISHED[:-1])
+    wanted = np.interp(share, shares, np.array(PARTS[:-1]) / told_until)
     factors = np.exp(-weight * (wanted[:, None] - places[None, :]) ** 2)
     return factors if slots.button is None else np.concatenate([factors, np.ones((1, len(shots)))])
