@@ -27,7 +27,7 @@ from pipeline.records import F32, F64, I64, Bool, Span
 
 JOIN_SECONDS = 0.03  # s over which a part fades into the next, up to the join: the attack after it stays as it is
 SOFT_START = 0.008  # s in which a part from the middle of a track comes in at the trailer's start
-QUIET_LEAD, QUIET_TAIL = 0.5, 1.0  # s of silence before and after the music that are left alone
+QUIET_LEAD, QUIET_TAIL = 0.5, 1.0  # s of silence that may be before the music, and that may stay after it
 MOST_SILENCE = 0.6  # s that may be silent at the end, so that beats and length agree
 RING, WHOLE_RING = 0.3, 3.0  # s after the last hit: at least; as long as a tail is missed
 LONGEST_FADE = 1.5  # s
@@ -86,7 +86,7 @@ def find_body(hearing: Hearing, duration: float) -> Span:
         return Span(0.0, duration)
     first, end = audible[0] / FRAME_RATE, min(duration, (audible[-1] + 1) / FRAME_RATE)
     start = float(first - QUIET_LEAD / 5) if first > QUIET_LEAD else 0.0
-    return Span(start, float(end) if duration - end > QUIET_TAIL else duration)
+    return Span(start, float(min(duration, end + QUIET_TAIL)))
 
 
 def arrange(samples: F32, sample_rate: int, hearing: Hearing, length: float) -> Arrangement:
@@ -328,8 +328,7 @@ def _blend(before: F32, after: F32) -> F32:
     up = ((np.arange(len(before)) + 1) / (len(before) + 1)).astype(np.float32)
     gain = 1 / np.sqrt(up**2 + (1 - up) ** 2 + 2 * alike * up * (1 - up))
     shape = (-1, *(1,) * (before.ndim - 1))
-    blended: F32 = before * ((1 - up) * gain).reshape(shape) + after * (up * gain).reshape(shape)
-    return blended.astype(np.float32)
+    return np.asarray(before * ((1 - up) * gain).reshape(shape) + after * (up * gain).reshape(shape), np.float32)
 
 
 def join_hearing(hearing: Hearing, parts: Sequence[Span], total: float) -> Hearing:
