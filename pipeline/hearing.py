@@ -75,8 +75,11 @@ def _listen(samples: F32, sample_rate: int) -> Hearing:
     from librosa import resample
     from librosa.onset import onset_strength
     from scipy.ndimage import maximum_filter1d
+    from scipy.signal import butter, sosfilt, sosfilt_zi
 
-    sound = samples.astype(np.float64) - samples.mean(dtype=np.float64)
+    # direct current is no sound: silence beside music that swings to one side must measure as silence
+    blocker = butter(1, 20.0, "highpass", fs=sample_rate, output="sos")
+    sound: F64 = sosfilt(blocker, samples.astype(np.float64), zi=sosfilt_zi(blocker) * float(samples[0]))[0]
     peak = float(np.abs(sound).max())
     if peak < SILENT_PEAK:
         none = np.zeros(0)
