@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.blends import find_runs
 from pipeline.cards import SUBTITLE_ZONE
@@ -19,14 +21,13 @@ from pipeline.records import F32, U8, Bool, Check, EditList, Film
 
 THUMBNAIL_WIDTH = 320
 COMPARED_SIDE = 36  # px of the shorter side; grain and what an encoder changes average out, a shot stays itself
-BLACK_LUMA, BLACK_DEVIATION = 18.0, 6.0
+BLACK_LUMA, BLACK_DEVIATION = 18.0, 2.5  # 0..255; night is as dark, and shows something
 SAME_PICTURE = 0.02  # mean luma change below which a picture repeats the last
 # With the film at hand a picture is black, or stands still, only where the film's own is not and does not
 NOT_BLACK = 4.0  # mean difference of the film's picture to the trailer's black one
-MOVES = (
-    1.0  # mean difference, over LONGEST_FROZEN, of film that moves; grain, which an encoder may take away, makes 0.2
-)
-STUCK = 0.2  # of that, that a trailer makes which stands still; its encoder refines a still picture a little
+MOVES = 1.0  # mean difference that adds up over LONGEST_FROZEN in film that moves
+GRAIN = 3.0  # most that it changes from picture to picture without adding up: grain, which an encoder may take away
+STUCK = 0.2  # of what the film moves: a trailer that stands still makes less, while its encoder refines the picture
 LONGEST_BLACK, LONGEST_FROZEN = 0.25, 0.5  # s; a flash of black is seen, a stutter of half a second is felt
 # Without it: trailers rest on black between two parts, but not amid a shot, and on the rating's still board for 5 s
 LONGEST_BLACK_ALONE, LONGEST_FROZEN_ALONE = 2.0, 6.0  # s
@@ -153,12 +154,21 @@ def compare_with_film(
         got = np.array(seen.small[cut.start_frame : cut.start_frame + len(wanted)], np.int16)
         part = slice(cut.start_frame, cut.start_frame + len(wanted))
         difference[part] = [np.abs(one - other)[rows].mean() for one, other in zip(got, wanted, strict=True)]
-        for frame in range(reach, len(wanted)):
-            moved = np.abs(wanted[frame] - wanted[frame - reach])[rows].mean()
-            if moved >= MOVES and np.abs(got[frame] - got[frame - reach])[rows].mean() < STUCK * moved:
-                stuck[part.start + frame - reach : part.start + frame + 1] = True
+        stuck[part] = _find_stuck(got[:, rows], wanted[:, rows], reach)
         progress((number + 1) / len(edit.cuts))
     return Compared(difference, stuck)
+
+
+def _find_stuck(got: NDArray[np.int16], wanted: NDArray[np.int16], reach: int) -> Bool:
+    """(n,) True where n pictures of the trailer (n, h, w, 3) stand still over `reach` and more, and those wanted do not."""
+    stuck = np.zeros(len(wanted), bool)
+    steps = np.array([np.abs(b - a).mean() for a, b in pairwise(wanted)])
+    for frame in range(reach, len(wanted)):
+        grain = min(GRAIN, float(np.median(steps[frame - reach : frame])))
+        moved = np.abs(wanted[frame] - wanted[frame - reach]).mean() - grain
+        if moved >= MOVES and np.abs(got[frame] - got[frame - reach]).mean() < STUCK * moved:
+            stuck[frame - reach : frame + 1] = True
+    return stuck
 
 
 def compared_size(edit: EditList) -> tuple[int, int]:
@@ -198,7 +208,7 @@ def check_pictures(seen: Seen, edit: EditList | None, compared: Compared | None)
 def _check_longest(name: str, stretches: Sequence[tuple[float, float]], usual: float) -> Check:
     """The stretch that goes furthest over its limit, both in s; usual: the limit where there is none."""
     longest, most = max(stretches, key=lambda stretch: stretch[0] / stretch[1], default=(0.0, usual))
-    return Check(name, longest <= most + 1e-6, round(longest, 3), f"<= {most}")
+    return Check(name, longest <= most + 1e-6, round(float(longest), 3), f"<= {most}")
 
 
 def check_difference(compared: Compared) -> Check:
