@@ -1,7 +1,8 @@
 """Read pictures and sound out of a film, each with the time that its container gives it.
 
-Everything here speaks the film's own clock: a picture's time is its presentation timestamp, sound is placed by the
-timestamps of its packets, so that holes and late starts stay where they are. Damaged packets are left out and counted.
+Everything here speaks the film's own clock: a picture's time is its presentation timestamp (packets.place_pictures, where it
+has none that is good), sound is placed by the timestamps of its packets, so that holes and late starts stay where they are.
+Damaged packets are left out and counted.
 """
 
 from __future__ import annotations
