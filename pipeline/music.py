@@ -1,12 +1,12 @@
 """Cut a track into segments, one trailer slot each.
 
 Published (section 8 of the method): onset strength with hop 256 -> tempogram -> change points by ruptures' KernelCPD
-with the linear kernel, int(duration / 2) - 1 of them. Here they are then moved to where the ear hears an accent, and
-the lengths follow the loudness: long where the music is quiet, down to a beat where it is loud. What is ours and not
-the paper's is marked **choice**.
+with the linear kernel, int(duration / 2) - 1 of them. Here a change makes the accent next to it worth more, and the edges
+are the accents that are worth most and whose distances spread as the shots of real trailers do. What is ours and not the
+paper's is marked **choice**. hearing.py listens; music_parts.py brings the track to a length.
 
-Everything is a pure function of arrays; decode.py reads the file. A frame is one hop of the onset strength (11.6 ms).
-Times are seconds from the start of the used part of the track.
+Everything is a pure function of arrays; sound.py reads the file. A frame is one hop of the onset strength (11.6 ms). Times
+are seconds of what is played: the track's parts, one after the other.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PHRASES = (
 SPREAD = 0.3  # octaves that a segment may be off for a cost of 1
 FAR = 2.0  # times SPREAD, beyond which the cost grows in proportion: where there is nothing to cut on, so be it
 FAINT_COST = 6.0  # of an edge, times the square of what its onset is weaker than 1
-STEP_GAIN = 1.5  # off its cost, times what it is stronger
+STEP_GAIN = 4.0  # off its cost, times what it is stronger
 BARE_COST, FILLER_COST = 12.0, 3.0  # of a beat that nothing is played on; of a place in a gap without accents
 CHANGE = 0.4  # strength that a change of rhythm adds
 LAST_WEIGHT = 0.1  # of the last segment's length: the tail of the last hit lasts as long as it does
