@@ -1,12 +1,12 @@
 """Cut a track into segments, one trailer slot each.
 
 Published (section 8 of the method): onset strength with hop 256 -> tempogram -> change points by ruptures' KernelCPD
-with the linear kernel, int(duration / 2) - 1 of them. Here they are then moved to where the ear hears an accent, and
-the lengths follow the loudness: long where the music is quiet, down to a beat where it is loud. What is ours and not
-the paper's is marked **choice**.
+with the linear kernel, int(duration / 2) - 1 of them. Here a change makes the accent next to it worth more, and the edges
+are the accents that are worth most and whose distances spread as the shots of real trailers do. What is ours and not the
+paper's is marked **choice**. hearing.py listens; music_parts.py brings the track to a length.
 
-Everything is a pure function of arrays; decode.py reads the file. A frame is one hop of the onset strength (11.6 ms).
-Times are seconds from the start of the used part of the track.
+Everything is a pure function of arrays; sound.py reads the file. A frame is one hop of the onset strength (11.6 ms). Times
+are seconds of what is played: the track's parts, one after the other.
 """
 
 from __future__ import annotations
@@ -26,26 +26,27 @@ from pipeline.settings import ASSETS, MusicSettings
 SHORTEST_TRACK = 4.0  # s; less holds no tempogram window
 # Lengths of segments that follow one another, in usual lengths. Any phrase may follow any other; the first comes first.
 PHRASES = (
-    (2.9, 0.9, 0.33, 0.33, 0.33, 0.6),
-    (1.4, 0.4, 2.4, 0.4, 0.4),
-    (0.6, 0.33, 0.33, 0.33, 2.2, 0.9),
-    (2.7, 0.33, 0.33, 0.33, 0.8),
+    (3.0, 0.9, 0.3, 0.3, 0.3, 0.3, 0.6),
+    (1.4, 0.35, 2.5, 0.35, 0.35),
+    (0.6, 0.3, 0.3, 0.3, 2.3, 0.9),
+    (2.8, 0.3, 0.3, 0.3, 0.8),
 )
 SPREAD = 0.3  # octaves that a segment may be off for a cost of 1
 FAR = 2.0  # times SPREAD, beyond which the cost grows in proportion: where there is nothing to cut on, so be it
 FAINT_COST = 6.0  # of an edge, times the square of what its onset is weaker than 1
-STEP_GAIN = 1.5  # off its cost, times what it is stronger
+STEP_GAIN = 4.0  # off its cost, times what it is stronger
 BARE_COST, FILLER_COST = 12.0, 3.0  # of a beat that nothing is played on; of a place in a gap without accents
 CHANGE = 0.4  # strength that a change of rhythm adds
 LAST_WEIGHT = 0.1  # of the last segment's length: the tail of the last hit lasts as long as it does
 PACE_WINDOW = 2.0  # s over which the loudness is taken
 PACE, PACE_DB = 2.5, 8.0  # segments are so many times shorter 8 dB above the median loudness, and longer 8 dB below
 RISE, CLIMAX_AT = 4.0, 0.8  # times faster at 0.8 of the trailer than at its start, whatever the loudness
-PACE_BOUNDS = (0.58, 2.2)  # of the mean pace: never under 20 nor over 60 cuts a minute for long
+PACE_BOUNDS = (0.62, 2.2)  # of the mean pace: never under 20 nor over 60 cuts a minute for long
 HELD, MIDDLE = 3.0, 2.2  # times the mean length that a segment may last, where shots may be held and elsewhere
+SHORTEST_HELD = 4.0  # no shot is held longer than this part of the trailer
 OPENING, BREATH = 0.25, 8.0  # share of the trailer at its start, s before the climax, where shots may be held
 CALM = 0.6  # of the usual pace and below: bursts are so much slower there, in octaves
-TOO_LONG = 50.0  # cost of twice the longest
+TOO_LONG = 60.0  # cost of twice the longest
 WINDOW = 20.0  # s that are looked back for the edge before
 TRIES, STEP = 8, 1.25  # of the clock's speed, to come near the count, and times faster or slower at first
 SHORT, FEWEST = 15.0, 7  # s under which a trailer has so many segments, however long they should be: enough to cut with
@@ -134,7 +135,8 @@ def place_edges(hearing: Hearing, changes: F64, length: float, count: int, setti
     times, costs, heard = _list_edges(hearing, changes, length, settings)
     at = np.interp(times, grid, clock)
     pace = np.interp(times, grid[1:], np.diff(clock)) * FRAME_RATE * settings.mean_seconds
-    longest = settings.mean_seconds * np.where(_may_hold(hearing, times, length), HELD, MIDDLE)
+    held = min(HELD, max(1.5, length / SHORTEST_HELD / settings.mean_seconds))
+    longest = settings.mean_seconds * np.where(_may_hold(hearing, times, length), held, min(MIDDLE, held))
     best, speed, bounds = np.array([0.0, length]), count / at[-1], [0.0, np.inf]
     for _ in range(TRIES):
         found = times[
