@@ -124,15 +124,24 @@ def tell_shots(shots: Shots) -> dict[str, Any]:
 
 
 def tell_music(segments: Segments) -> dict[str, Any]:
-    """What `music --json` prints; times in seconds from `offset` on, tempo in beats a minute (null: no beat)."""
+    """What `music --json` prints; tempo in beats a minute (null: no beat).
+
+    Times in seconds of what is played; those of `parts`, played one after the other, and `offset` in seconds of the track.
+    """
+    from pipeline.records import Span
+
     beats = segments.beats
     steps = sorted(float(b - a) for a, b in pairwise(beats))
+    parts = segments.parts or (Span(segments.offset, segments.offset + segments.duration),)
     return {
         "track": str(segments.track.path),
         "fingerprint": segments.track.fingerprint,
         "duration": round(segments.duration, 6),
-        "offset": segments.offset,
+        "offset": round(segments.offset, 6),
+        "parts": [{"start": round(part.start, 6), "end": round(part.end, 6)} for part in parts],
+        "fade_seconds": segments.fade_seconds,
         "beats": len(beats),
+        "accents": [round(float(accent), 3) for accent in segments.accents],
         "tempo": round(60 / steps[len(steps) // 2], 1) if steps else None,
         "segments": [
             {"number": n, "start": round(s.start, 6), "end": round(s.end, 6), "energy": round(float(energy), 4)}
@@ -203,8 +212,10 @@ def report_edit(edit_path: Path, out: Path, trailer: Path | None, site: Site, ru
         raise InputError(f"--out {out} is what the report is made from; choose another name")
     measured = check_trailer(trailer, edit, site, progress=lambda share: runner.progress("quality", share))
     runner.progress("quality", 1.0)
-    if len(measured.thumbnails) != len(edit.cuts) + len(edit.cards):
-        raise InputError(f"{trailer} is not the trailer of {edit_path}: it ends before frame {edit.output.frames}")
+    if any(check.name == "frames" and not check.passed for check in measured.report.checks):
+        raise InputError(
+            f"{trailer} is not the trailer of {edit_path}: it does not have its {edit.output.frames} frames"
+        )
     excluded = find_excluded(edit, edit_path, site, runner)
     deliver_text(draw_report(edit, measured.report, measured.thumbnails, trailer.name, excluded), out)
 
@@ -225,13 +236,13 @@ def check_file(path: Path, edit_path: Path | None, site: Site, progress: Callabl
 
 def find_excluded(edit: EditList, edit_path: Path, site: Site, runner: LocalRunner) -> dict[str, str] | None:
     """Shot -> why it could not be chosen, by looking at the film again (mostly: reused); None where that is not known."""
-    from pipeline.selection import exclude_shots
+    from pipeline.guards import keep_out
 
     config = config_of(edit, edit_path)
     shots = look_at_shots(edit.film.path, config, site, runner)
     if shots.spans != edit.shots:  # cut otherwise, or by hand: the numbers do not speak of the same shots
         return None
-    return {str(number): reason for number, reason in exclude_shots(shots, config.guards).items()}
+    return {str(number): reason for number, reason in keep_out(shots, config.guards).items()}
 
 
 def config_of(edit: EditList, path: Path) -> TrailerConfig:

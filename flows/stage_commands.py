@@ -40,7 +40,7 @@ def music(
     assignments: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a track's segments and beats. Start and end in seconds, energy (rank of loudness, 0 to 1)."""
+    """Show a track's segments and beats, and which parts of it are played. Seconds; energy: rank of loudness, 0 to 1."""
     from flows.looking import draw_table, look_at_music, tell_music
     from flows.making import gather_settings
     from pipeline.runner import LocalRunner
@@ -50,7 +50,8 @@ def music(
     with Display() as display:
         told = tell_music(look_at_music(track, settings, Site(), LocalRunner(display.say, display.bar)))
     tempo = f"{told['tempo']} beats a minute" if told["tempo"] else "no steady beat"
-    head = f"{told['duration']:.1f} s, {len(told['segments'])} segments, {told['beats']} beats, {tempo}"
+    parts = ", ".join(f"{part['start']:.2f} to {part['end']:.2f} s" for part in told["parts"])
+    head = f"{told['duration']:.1f} s, {len(told['segments'])} segments, {told['beats']} beats, {tempo}; plays {parts}"
     finish(told if as_json else f"{head}\n{draw_table(told['segments'])}")
 
 

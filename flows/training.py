@@ -284,8 +284,8 @@ def read_film(path: Path, config: TrailerConfig, site: Site, runner: LocalRunner
 
     from models.ssmp.simulate import FilmShots
     from pipeline import steps
+    from pipeline.guards import exclude_shots
     from pipeline.media import probe_film
-    from pipeline.selection import exclude_shots
     from pipeline.workdir import WorkDir
 
     film = probe_film(path)

@@ -7,36 +7,46 @@ Damaged packets are left out and counted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
 from pipeline.errors import InputError
-from pipeline.media import open_media
+from pipeline.media import open_media, pick_video
 from pipeline.packets import Damage, place_pictures, read_frames
 from pipeline.records import U8, Film
 from pipeline.sound import Mono, Sound, pick_sound
 
+# On the way from a key frame to the picture that is wanted, those are left out that no other picture refers to. H.264 and
+# MPEG-2 say which these are; in HEVC and AV1 a picture of a higher layer may refer to them.
+SKIPPING = frozenset({"h264", "mpeg2video"})
+NEAR = 0.5  # s before the picture that is wanted, from where on all are decoded
 SEEK_BACK = (0.0, 2.0, 10.0, 60.0)  # s further back at each try, for containers whose seeks land late
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One picture of a finished trailer: BGR (h, w, 3) at time seconds."""
+    """One picture of a finished trailer: BGR (h, w, 3) at time seconds.
+
+    colour: its primaries, transfer, matrix and range, as ITU-T H.273 numbers them (2: not said), range 1 tv, 2 full.
+    """
 
     time: float
     bgr: U8
+    colour: tuple[int, int, int, int] = (2, 2, 2, 0)
 
 
 def decode_film(
@@ -138,12 +148,18 @@ def _fit(width: int, height: int, most: int) -> tuple[int, int]:
     return max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
 
 
-def read_pictures(film: Film, times: Iterable[float]) -> Iterator[VideoFrame]:
+def read_pictures(
+    film: Film,
+    times: Iterable[float],
+    *,
+    through: Callable[[Iterator[VideoFrame]], Iterator[VideoFrame]] = iter,
+) -> Iterator[VideoFrame]:
     """The film's picture on screen at each of the times (seconds on the film's clock, not decreasing).
 
     A picture is on screen from its timestamp until the next one's. Seeks to the key frame before the first time, then
-    decodes forward. Before the film's first picture and after its last the nearest one stands. Raises InputError when
-    nothing can be decoded there.
+    decodes forward. Before the film's first picture and after its last the nearest one stands. through: what every
+    decoded picture passes before it is chosen, one out for one in, such as a deinterlacer. Raises InputError when nothing
+    can be decoded there.
     """
     wanted = iter(times)
     first = next(wanted, None)
@@ -151,10 +167,11 @@ def read_pictures(film: Film, times: Iterable[float]) -> Iterator[VideoFrame]:
         return
     with open_media(film.path) as container:
         video = container.streams.video[_video_position(container, film)]
-        video.thread_type = "AUTO"
+        # one thread costs the least in all, holds the fewest pictures, and damaged ones come out the same every time
+        video.codec_context.thread_count = 1
         current: VideoFrame | None = None
         due: float | None = first
-        for frame in _pictures_from(container, video, film, first):
+        for frame in through(_pictures_from(container, video, film, first)):
             while due is not None and current is not None and due < _time(frame):
                 yield current
                 due = next(wanted, None)
@@ -180,30 +197,47 @@ def _pictures_from(container: InputContainer, video: VideoStream, film: Film, st
         target = start - back
         if target <= film.start:
             break
-        try:
-            container.seek(int(target / video.time_base), stream=video, backward=True)
-        except FFmpegError:
-            break
-        pictures = _increasing(container, video, film)
-        head = next(pictures, None)
-        if head is None:  # nothing there has a time: a stream without timestamps
-            break
-        if _time(head) <= start:
-            yield head
-            yield from pictures
-            return
+        # what stands on screen for longer than NEAR may have been passed over on the way: again, and nothing left out
+        for near in (NEAR, np.inf) if film.codec in SKIPPING and not film.interlaced else (np.inf,):
+            try:
+                container.seek(int(target / video.time_base), stream=video, backward=True)
+            except FFmpegError:
+                break
+            pictures = _increasing(container, video, film, full_from=start - near)
+            earlier: deque[VideoFrame] = deque(maxlen=2)  # the one on screen, and the one before it for a deinterlacer
+            later = next((picture for picture in pictures if _keep_earlier(picture, start, earlier)), None)
+            if earlier and (_time(earlier[-1]) >= start - near):
+                yield from earlier
+                if later is not None:
+                    yield later
+                yield from pictures
+                return
     # no seek landed early enough: from the beginning, which is slow and always right
     with open_media(film.path) as again:
         stream = again.streams.video[_video_position(again, film)]
-        stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = 1
         yield from _increasing(again, stream, film, begins=True)
 
 
+def _keep_earlier(picture: VideoFrame, start: float, earlier: deque[VideoFrame]) -> bool:
+    """Whether a picture comes after start; those that do not are kept."""
+    if _time(picture) > start:
+        return True
+    earlier.append(picture)
+    return False
+
+
 def _increasing(
-    container: InputContainer, video: VideoStream, film: Film, *, begins: bool = False
+    container: InputContainer, video: VideoStream, film: Film, *, begins: bool = False, full_from: float = -np.inf
 ) -> Iterator[VideoFrame]:
-    damage = Damage()
-    frames = read_frames(container, [video], damage)
+    """Pictures in increasing time. Of those before full_from (s) the ones that no other refers to are not decoded."""
+    context, damage = video.codec_context, Damage()
+
+    def choose(packet: Packet[Any]) -> None:
+        early = packet.pts is not None and packet.time_base is not None and packet.pts * packet.time_base < full_from
+        context.skip_frame = "NONREF" if early else "DEFAULT"
+
+    frames = read_frames(container, [video], damage, before=choose if full_from > -np.inf else None)
     for frame in place_pictures(frames, damage, step=1 / film.frame_rate, begins=begins):
         if isinstance(frame, VideoFrame):
             yield frame
@@ -211,39 +245,52 @@ def _increasing(
 
 @dataclass(frozen=True, slots=True)
 class TrailerStreams:
-    """What a finished file holds. seconds: the container's; audio_seconds: the sound stream's; "" or 0 where absent."""
+    """What a finished file says that it holds; "" or 0 where something is absent.
 
+    container: as libavformat names it, such as "mov,mp4,m4a,3gp,3g2,mj2". seconds, audio_seconds: of the container and of
+    its sound; frames: pictures that its index counts. damage: fills while the file is watched.
+    """
+
+    container: str
     video_codec: str
     audio_codec: str
     pixel_format: str
     width: int
     height: int
+    pixel_aspect: Fraction
     frame_rate: Fraction
+    frames: int
     seconds: float
     audio_seconds: float
     damage: Damage
 
 
-def watch_trailer(path: Path, width: int) -> tuple[TrailerStreams, Iterator[Picture]]:
+def watch_trailer(
+    path: Path, width: int, *, hear: Callable[[AudioFrame], None] | None = None
+) -> tuple[TrailerStreams, Iterator[Picture]]:
     """A finished file's streams, and its pictures, width wide at most, with the loop filter on: what a viewer sees.
 
-    Raises InputError when it cannot be opened or has no picture.
+    hear: given every frame of its first sound track, from the same pass. What decodes with errors that the decoder hid
+    counts as damage too. Raises InputError when the file cannot be opened, or holds neither picture nor sound.
     """
     damage = Damage()
     with open_media(path, "trailer") as container:
-        video = next(iter(container.streams.video), None)
-        if video is None:
-            raise InputError(f"the trailer {path} has no picture")
-        audio = next(iter(container.streams.audio), None)
+        video = pick_video(container)
+        audio = next((stream for stream in container.streams.audio if stream.codec_context is not None), None)
+        if video is None and audio is None:
+            raise InputError(f"the trailer {path} holds neither picture nor sound")
         sound = float(audio.duration * audio.time_base) if audio and audio.duration and audio.time_base else 0.0
-        context = video.codec_context
+        context = video.codec_context if video is not None else None
         streams = TrailerStreams(
-            video_codec=context.name,
-            audio_codec=audio.codec_context.name if audio else "",
-            pixel_format=context.pix_fmt or "",
-            width=context.width,
-            height=context.height,
-            frame_rate=Fraction(video.average_rate or 25),
+            container=container.format.name,
+            video_codec=context.codec.canonical_name if context is not None else "",
+            audio_codec=audio.codec_context.codec.canonical_name if audio is not None else "",
+            pixel_format=(context.pix_fmt or "") if context is not None else "",
+            width=context.width if context is not None else 0,
+            height=context.height if context is not None else 0,
+            pixel_aspect=Fraction((video.sample_aspect_ratio if video is not None else None) or 1),
+            frame_rate=Fraction((video.average_rate if video is not None else None) or 25),
+            frames=video.frames if video is not None else 0,
             seconds=(container.duration or 0) / av.time_base,
             audio_seconds=sound,
             damage=damage,
@@ -251,13 +298,24 @@ def watch_trailer(path: Path, width: int) -> tuple[TrailerStreams, Iterator[Pict
 
     def pictures() -> Iterator[Picture]:
         with open_media(path, "trailer") as again:
-            stream = again.streams.video[0]
-            stream.thread_type = "AUTO"
-            size = _fit(streams.width, streams.height, width)
+            seen = pick_video(again)
+            heard = next((s for s in again.streams.audio if s.codec_context is not None), None) if hear else None
+            chosen = [stream for stream in (seen, heard) if stream is not None]
+            if not chosen:  # PyAV would take that for all of them
+                return
+            if seen is not None:
+                seen.thread_type = "AUTO"
+            size = _fit(max(1, streams.width), max(1, streams.height), width)
             reformatter = VideoReformatter()
-            for frame in read_frames(again, [stream], damage):
-                if isinstance(frame, VideoFrame) and frame.time is not None:
-                    small = reformatter.reformat(frame, *size, "bgr24", interpolation=Interpolation.AREA)
-                    yield Picture(frame.time, cast(U8, small.to_ndarray()))
+            for frame in read_frames(again, chosen, damage):
+                if isinstance(frame, AudioFrame):
+                    if hear is not None:
+                        hear(frame)
+                elif isinstance(frame, VideoFrame):
+                    damage.pictures += frame.is_corrupt or frame.time is None
+                    if frame.time is not None:
+                        small = reformatter.reformat(frame, *size, "bgr24", interpolation=Interpolation.AREA)
+                        named = int(frame.color_primaries), int(frame.color_trc), int(frame.colorspace)
+                        yield Picture(frame.time, cast(U8, small.to_ndarray()), (*named, int(frame.color_range)))
 
     return streams, pictures()

@@ -33,6 +33,7 @@ def edit_to_json(edit: EditList) -> str:
             "width": film.width,
             "height": film.height,
             **({"bars": list(film.bars)} if any(film.bars) else {}),
+            **({} if film.story is None else {"story": list(film.story)}),
         },
         "output": {
             "width": output.width,
@@ -142,6 +143,7 @@ def _edit_from_tree(tree: dict[str, Any]) -> EditList:
             height=int(film["height"]),
             start=_seconds(film.get("start", 0.0)),
             bars=_bars(film.get("bars", (0, 0, 0, 0))),
+            story=_story(film.get("story")),
         ),
         output=Output(
             width=_even(output["width"]),
@@ -231,6 +233,13 @@ def _seconds(value: Any) -> float:
 def _bars(value: Any) -> tuple[float, float, float, float]:
     left, top, right, bottom = (_seconds(share) for share in value)
     return left, top, right, bottom
+
+
+def _story(value: Any) -> tuple[float, float] | None:
+    if value is None:
+        return None
+    begin, end = (_seconds(time) for time in value)
+    return begin, end
 
 
 def _whole(value: Any) -> int:

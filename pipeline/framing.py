@@ -15,7 +15,6 @@ NO_BARS: Bars = (0.0, 0.0, 0.0, 0.0)
 LEAST_BARS = 0.01  # of a side; less is a dark edge
 MOST_BARS = 0.6  # of a side that bars may take together; a picture that leaves less than that lit is a dark film's
 BLURRED_EDGE = 0.004  # of a side: where bars meet the picture it is blurred, by scaling and by compression
-DRAFT_HEIGHT = 360  # px
 # The action is where pictures change more than they do on the whole; what changes everywhere (a pan, a fade) says nothing.
 PULL = 0.5  # how strongly the middle of the picture draws, against all that moves in a cut
 MOST_DRIFT = 0.12  # of the picture's width a second, at which the frame may move; an operator pans slower than this
@@ -41,8 +40,7 @@ def choose_size(film: Film, settings: VideoSettings, bars: Bars = NO_BARS) -> tu
     asked = _ratio(settings.aspect)
     if asked is not None:
         width, height = min(width, height * float(asked)), min(height, width / float(asked))
-    most = min(settings.max_height, DRAFT_HEIGHT) if settings.draft else settings.max_height
-    scale = min(1.0, most / min(width, height))
+    scale = min(1.0, settings.tallest / min(width, height))
     return max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
 
 

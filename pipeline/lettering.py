@@ -18,6 +18,11 @@ LOGO_FILL = (0.3, 0.85)  # of its box
 LOGO_STROKES = 4  # that a row crosses
 LOGO_VALUE, LOGO_SATURATION = 215, 40  # of 255: white
 
+CARD_SIZE, CARD_BORDER = (96, 54), 6  # px of the copy, and of the border that gives a card's ground
+CARD_EVEN = 12  # steps of any channel that the ground may be uneven by
+CARD_PLAIN = (0.97, 0.7)  # of the border, and of the picture: so much is ground
+CARD_MARKED = 0.0005  # of the picture: so much stands out from it
+
 
 def _scale(bgr: U8) -> U8:
     size = (GLYPH_WIDTH, max(2, round(bgr.shape[0] * GLYPH_WIDTH / bgr.shape[1])))
@@ -48,6 +53,23 @@ def find_logo(bgr: U8) -> bool:
         if np.median(strokes) >= LOGO_STROKES:
             return True
     return False
+
+
+def is_card(bgr: U8) -> bool:
+    """Whether a picture (h, w, 3) is a plain ground of one colour with something on it that does not reach the border.
+
+    So look cards of credits, titles and logos; a sky or a wall seldom is as even. A picture that shows nothing is none.
+    """
+    small = cv2.resize(bgr, CARD_SIZE, interpolation=cv2.INTER_AREA)
+    width = CARD_BORDER
+    border = [small[:width], small[-width:], small[width:-width, :width], small[width:-width, -width:]]
+    ground = np.median(np.concatenate([part.reshape(-1, 3) for part in border]), axis=0)
+    far = np.abs(small - ground.astype(np.int16)).max(axis=2)
+    near = far <= CARD_EVEN
+    inside = near[width:-width, width:-width]
+    beside = 1 - (near.sum() - inside.sum()) / (near.size - inside.size)
+    marked = (far > GLYPH_CONTRAST).mean() >= CARD_MARKED
+    return bool(marked and beside <= 1 - CARD_PLAIN[0] and near.mean() >= CARD_PLAIN[1])
 
 
 def count_glyphs(bgr: U8) -> int:

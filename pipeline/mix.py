@@ -10,14 +10,15 @@ from fractions import Fraction
 import numpy as np
 
 from pipeline.loudness import RATE, measure_samples
-from pipeline.records import F32, Cut, Placement
+from pipeline.records import F32, Cut, Music, Placement
 from pipeline.settings import SoundSettings
 
 log = logging.getLogger("trailer")
 
 EDGE_FADE = 0.02  # s at each end of a piece of film sound, so that no cut clicks
 LINE_FADE_IN, LINE_FADE_OUT = 0.015, 0.04  # s; short: the line's first and last sounds stay
-MUSIC_FADE_OUT = 1.2  # s, when the music goes on after the trailer's end
+MUSIC_FADE_OUT = 1.2  # s, when the music would go on after the trailer's end
+ENDS_WITHIN = 0.1  # s; music that ends so much after the trailer ends with it
 LEVEL_WINDOW = 1.0  # s over which the music's level is followed
 MUSIC_FLOOR_DB = -15.0  # the film's sound follows the music down to this far below the music's mean, not into silence
 MOST_LIFT_DB = 9.0  # quiet film sound is not lifted further than this: its noise would come up with it
@@ -26,6 +27,19 @@ STAY_DOWN = 0.4  # s of music between two lines for which it is not worth coming
 FILM_DUCK_DB = 12.0  # by which the film's own sound drops under a line further than the music
 SILENT_LINE_DB, MOST_LINE_LIFT_DB = -60.0, 30.0  # a line below this holds nearly no sound: lifted so far and no further
 LUFS_WITHOUT_MUSIC = -23.0  # of the lines where no music says how loud they should be
+
+
+def choose_fade(music: Music, seconds: float, track_seconds: float) -> float:
+    """Seconds over which the music fades at the end of a trailer of so many seconds: as planned for where it ends.
+
+    A trailer that ends before its parts do (too few shots) fades by MUSIC_FADE_OUT at least, and so does an edit list
+    without parts and fade, where the track of track_seconds goes on.
+    """
+    if music.parts:
+        planned = sum(part.duration for part in music.parts)
+        return max(music.fade_seconds, MUSIC_FADE_OUT) if planned > seconds + ENDS_WITHIN else music.fade_seconds
+    goes_on = track_seconds - music.offset > seconds + ENDS_WITHIN
+    return music.fade_seconds or (MUSIC_FADE_OUT if goes_on else 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +64,21 @@ def mix_sound(
     frames: int,
     *,
     settings: SoundSettings,
-    ends: bool,
+    fade_seconds: float,
 ) -> F32:
     """The whole mix, (n, 2) at 48 kHz, n samples for `frames` frames.
 
     music (m, 2): the track from the trailer's first frame on. pieces: the film's sound of each cut, (k, 2), in order; it
     is laid film_db under the music's local level, and left out where the cut is to have none. lines: what is said, (k, 2),
     each from its placement's frame on, all equally loud; music and film are turned down under them, they themselves never.
-    ends: the track itself ends here, so it needs no fade.
+    fade_seconds: of the music at the trailer's end; 0: the track itself ends here.
     """
     total = frame_to_sample(frames, frame_rate)
     mixed = np.zeros((total, 2), np.float32)
     played = music[:total]
     mixed[: len(played)] = played
-    if not ends:
-        fade = min(total, round(MUSIC_FADE_OUT * RATE))
-        mixed[total - fade :] *= np.cos(np.linspace(0, np.pi / 2, fade, dtype=np.float32))[:, None] ** 2
+    fade = min(total, round(fade_seconds * RATE))
+    mixed[total - fade :] *= np.cos(np.linspace(0, np.pi / 2, fade, dtype=np.float32))[:, None] ** 2
     laid = [
         _lay_line(placement.text, frame_to_sample(placement.start_frame, frame_rate), own, total)
         for placement, own in lines

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from pipeline.errors import InputError
-from pipeline.records import F32, F64, Check, EditList, Span
-from pipeline.render import find_film
+from pipeline.quality_mix import SAMPLE_RATE, Heard
+from pipeline.records import F32, F64, Check, EditList, Film
 from pipeline.settings import SoundSettings
-from pipeline.sound import read_lines, read_sound
+from pipeline.sound import read_lines
 
-SAMPLE_RATE = 16000  # Hz that the lines are compared at
 SEARCH = 0.25  # s around its place in which a line is looked for
 OFFSET_WITHIN = 0.02  # s; from 45 ms on a viewer sees that sound leads the picture (ITU-R BT.1359)
 LEAST_SHARE = 0.25  # of the sound's power that the line must explain; of what is not there it explains about 0.01
@@ -25,7 +24,7 @@ FIT_SECONDS = 0.1  # s that are fitted at once: the limiter lets go within 60 ms
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class Found:
     """How a line is heard. offset: s after its place; share: of the power there that it explains, 0..1; over_db: its level
     over all else in its span."""
 
@@ -34,37 +33,38 @@ class Heard:
     over_db: float
 
 
-def check_lines(path: Path, edit: EditList, settings: SoundSettings) -> list[Check]:
+def check_lines(heard: Heard, edit: EditList, film: Film, settings: SoundSettings) -> list[Check]:
     """Look for the source of each placed line in the trailer's sound around its place."""
     limit = f"all within {1000 * OFFSET_WITHIN:.0f} ms"
     least = min(LEAST_OVER_DB, settings.line_over_music_db - AIM_MARGIN_DB)
     try:
-        heard = list(_listen(path, edit, settings))
+        found = list(_listen(heard.samples, edit, film, settings))
     except InputError as error:
         return [Check("lines_heard", False, str(error), limit)]
-    there = sum(line.share >= LEAST_SHARE and abs(line.offset) <= OFFSET_WITHIN for line in heard)
-    over = min(line.over_db for line in heard)
+    there = sum(line.share >= LEAST_SHARE and abs(line.offset) <= OFFSET_WITHIN for line in found)
+    over = min(line.over_db for line in found)
     return [
-        Check("lines_heard", there == len(heard), f"{there} of {len(heard)}", limit),
+        Check("lines_heard", there == len(found), f"{there} of {len(found)}", limit),
         Check("line_over_music_db", over >= least, round(over, 1), f">= {least:g}"),
     ]
 
 
-def _listen(path: Path, edit: EditList, settings: SoundSettings) -> list[Heard]:
-    film = find_film(edit)
+def _listen(samples: F32, edit: EditList, film: Film, settings: SoundSettings) -> Iterator[Found]:
+    """samples (n, 2): the trailer's sound at SAMPLE_RATE from its beginning on."""
     length = float(edit.output.frames / edit.output.frame_rate)
-    heard = []
+    reach = round(SEARCH * SAMPLE_RATE)
     sources = read_lines(edit.narration, film, settings.language, sample_rate=SAMPLE_RATE, channels=2)
     for placement, source in zip(edit.narration, sources, strict=True):
         start = float(placement.start_frame / edit.output.frame_rate)
         said = source[: max(0, round((length - start) * SAMPLE_RATE))]
-        span = Span(start - SEARCH, start + len(said) / SAMPLE_RATE + SEARCH)
-        (around,) = read_sound(path, [span], sample_rate=SAMPLE_RATE, channels=2)
-        heard.append(find_line(said, around))
-    return heard
+        first = round((start - SEARCH) * SAMPLE_RATE)
+        around = np.zeros((len(said) + 2 * reach, 2), np.float32)
+        there = samples[max(0, first) : max(0, first + len(around))]
+        around[max(0, -first) : max(0, -first) + len(there)] = there
+        yield find_line(said, around)
 
 
-def find_line(said: F32, around: F32) -> Heard:
+def find_line(said: F32, around: F32) -> Found:
     """A line's own sound (n, 2) in the trailer's sound (m, 2) from SEARCH seconds before its place to as long after its end.
 
     The place is where the normalised cross-correlation is highest; there the line, through a short filter, is fitted by
@@ -75,7 +75,7 @@ def find_line(said: F32, around: F32) -> Heard:
     one, other = said.astype(np.float64), around.astype(np.float64)
     own = float(np.sum(one**2))
     if not len(one) or len(one) > len(other) or own < 1e-12:
-        return Heard(0.0, 0.0, NOT_THERE_DB)
+        return Found(0.0, 0.0, NOT_THERE_DB)
     # side by side, not their mean: what is opposite on the two sides would cancel
     products = sum(correlate(other[:, side], one[:, side], mode="valid", method="fft") for side in range(2))
     sums = np.concatenate([[0.0], np.cumsum(np.sum(other**2, axis=1))])
@@ -83,7 +83,7 @@ def find_line(said: F32, around: F32) -> Heard:
     alike = products / np.sqrt(own * power)
     best = int(np.argmax(alike))
     share = max(0.0, float(alike[best])) ** 2
-    return Heard(best / SAMPLE_RATE - SEARCH, share, _measure_over(said, around[best : best + len(said)]))
+    return Found(best / SAMPLE_RATE - SEARCH, share, _measure_over(said, around[best : best + len(said)]))
 
 
 def _measure_over(said: F32, heard: F32) -> float:

@@ -378,6 +378,7 @@ class FilmReference:
     """The film as an edit list names it: enough to find it, to know it again and to render from it.
 
     bars: left, top, right, bottom of the shown picture, as shares of its width and height, that are black and cropped.
+    story: from when to when on the film's clock may be shown and told, as the guards found it; none: not known.
     """
 
     path: Path
@@ -388,11 +389,14 @@ class FilmReference:
     height: int
     start: float = 0.0
     bars: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    story: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         left, top, right, bottom = self.bars
         if not (min(self.bars) >= 0 and left + right <= 0.9 and top + bottom <= 0.9):
             raise ValueError(f"bars of {self.bars} leave too little of the picture")
+        if self.story is not None and not self.story[0] <= self.story[1]:
+            raise ValueError(f"a story that ends before it begins: {self.story}")
 
 
 @dataclass(frozen=True, slots=True)

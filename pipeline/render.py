@@ -1,42 +1,35 @@
-"""Turn an edit list into a file: every cut encoded on its own, joined without re-encoding, the sound laid under it once.
+"""Turn an edit list into a file: the clips joined without re-encoding, the sound laid under them once.
 
-The pictures of a cut are chosen here by timestamp and piped to ffmpeg raw, so that the clock of the edit list, of the
-analysis and of the render is one. The jobs (argument lists) are built by pure functions; media.py runs them.
+The jobs (argument lists) are built by pure functions; media.py runs them. clips.py makes the clips.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-import cv2
 import ffmpeg
 import numpy as np
-from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 
-from pipeline.cards import Subtitle, draw_card, draw_subtitle, subtitles_over, write_srt
-from pipeline.decode import read_pictures
+from pipeline.cards import write_srt
+from pipeline.clips import JOB_FACTOR, JOB_SECONDS, Clip, encode_clips, plan_clips, without_program
+from pipeline.clips import RENDER_VERSION as RENDER_VERSION  # the step's key has it
+from pipeline.encoders import choose_encoder
 from pipeline.errors import InputError, MediaError
 from pipeline.loudness import RATE, measure_loudness
 from pipeline.media import check_readable, find_ffmpeg, fingerprint_file, probe_film, run_ffmpeg
-from pipeline.mix import mix_sound
-from pipeline.records import F32, Card, Cut, EditList, Film, Output, Trailer
-from pipeline.settings import Site, SoundSettings, Subtitles, TrailerConfig, VideoSettings, parse_config
+from pipeline.mix import choose_fade, mix_sound
+from pipeline.music_parts import join_parts
+from pipeline.records import F32, Cut, EditList, Film, Span, Trailer
+from pipeline.settings import Site, SoundSettings, Subtitles, TrailerConfig, parse_config
 from pipeline.sound import choose_sound, read_lines, read_sound, read_track
 from pipeline.workdir import finish_file, partial_path
 from pipeline.writing import join_clips, switch_off_subtitles
 
 log = logging.getLogger("trailer")
 
-RENDER_VERSION = 3  # of the clips: raise it when a clip shows something else for the same edit list
 AUDIO_BITRATE = "256k"
 MASTER_TRIES = 6  # of loudness and peak; each listens to what the last one made
 LEAST_PER_GAIN = 0.3  # LU a dB of gain; a limiter that lets less through has nothing left to give
@@ -45,21 +38,7 @@ PEAK_HEADROOM = 0.5  # dB under the limit at first: AAC adds a little
 LIMIT_ATTACK = 2  # ms in which the limiter closes
 LOOK_AHEAD = LIMIT_ATTACK * 4 * RATE // 1000  # samples at four times the rate
 SILENT_LUFS = -65.0  # a mix below this has nothing to bring to a level
-# seconds a job may take: a fixed part, and so many times the length of what it makes
-JOB_SECONDS, JOB_FACTOR = 60.0, 60.0
-COLOUR_NAMES = {  # as the container numbers them (ITU-T H.273) -> as ffmpeg's options name them
-    "primaries": {"1": "bt709", "5": "bt470bg", "6": "smpte170m", "9": "bt2020"},
-    "transfer": {"1": "bt709", "6": "smpte170m", "14": "bt2020-10"},
-    "matrix": {"1": "bt709", "5": "bt470bg", "6": "smpte170m", "9": "bt2020nc"},
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Clip:
-    """One encoded stretch of the trailer, kept under its key for the next render."""
-
-    key: str
-    frames: int
+ENCODING_SHARE = 0.8  # of a render's progress
 
 
 def render_trailer(
@@ -68,7 +47,7 @@ def render_trailer(
     """Render an edit list to `out`. clips: folder in which encoded cuts are kept and looked up.
 
     Raises InputError when the film or the track is no longer the one that the edit list names, MediaError when ffmpeg
-    fails or makes something else than asked.
+    fails or makes something else than asked, MissingDependencyError where it cannot encode what is asked for.
     """
     program = find_ffmpeg(site.ffmpeg)
     config = parse_config(edit.config)
@@ -83,33 +62,17 @@ def render_trailer(
         raise InputError(
             f"{edit.music.path} is not the track that the edit list was made from (its content has changed)"
         )
+    encoder = choose_encoder(config.video, program, (edit.output.width, edit.output.height))
+    log.info("the picture is encoded as %s", encoder.description)
     clips.mkdir(parents=True, exist_ok=True)
-    pieces = edit.pieces
-    burned = config.narration.subtitles is Subtitles.burned
-    said = [subtitles_over(piece, edit) if burned else () for piece in pieces]
-    paths = [
-        clips / f"{_clip_key(piece, over, film, edit.output, config.video)}.mp4"
-        for piece, over in zip(pieces, said, strict=True)
-    ]
-    todo = [job for job in zip(pieces, said, paths, strict=True) if not job[2].exists()]
-    done = edit.output.frames - sum(piece.frames for piece, _, _ in todo)
-    # one thread an encode and one encode a core: nothing is lost to waiting, and the result is the same on any machine
-    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        jobs = {
-            pool.submit(_encode_piece, piece, over, path, film, edit.output, config.video, program): piece
-            for piece, over, path in todo
-        }
-        try:
-            for job in as_completed(jobs):
-                job.result()
-                done += jobs[job].frames
-                if progress is not None:
-                    progress(0.8 * done / edit.output.frames)
-        except BaseException:
-            for job in jobs:
-                job.cancel()
-            raise
-    _assemble(edit, film, paths, [piece.frames for piece in pieces], out, config, program)
+    planned = plan_clips(edit, film, config, encoder, clips)
+
+    def tell(frames: int) -> None:
+        if progress is not None:
+            progress(ENCODING_SHARE * frames / edit.output.frames)
+
+    encode_clips(planned, edit, film, encoder, program, progress=tell)
+    _assemble(edit, film, planned, out, config, program, tag=encoder.tag)
     if progress is not None:
         progress(1.0)
     return Trailer(out, edit, float(edit.output.frames / edit.output.frame_rate))
@@ -123,140 +86,8 @@ def find_film(edit: EditList) -> Film:
     return replace(film, start=edit.film.start, duration=edit.film.duration)
 
 
-def _clip_key(piece: Cut | Card, said: Sequence[Subtitle], film: Film, output: Output, video: VideoSettings) -> str:
-    shown = [film.fingerprint, piece.source.start] if isinstance(piece, Cut) else [piece.text]
-    look = [output.width, output.height, str(output.frame_rate), video.crf, video.preset, film.matrix, film.primaries]
-    over = [[subtitle.text, subtitle.start, subtitle.end] for subtitle in said]
-    text = json.dumps([RENDER_VERSION, type(piece).__name__, shown, piece.frames, look, over])
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
-
-
-def _encode_piece(
-    piece: Cut | Card,
-    said: Sequence[Subtitle],
-    path: Path,
-    film: Film,
-    output: Output,
-    video: VideoSettings,
-    program: Path,
-) -> None:
-    partial = partial_path(path)
-    seconds = float(piece.frames / output.frame_rate)
-    if isinstance(piece, Card):
-        size, pixel_format = (output.width, output.height), "rgb24"
-        chunks: Iterator[bytes] = draw_card(piece, output)
-    else:
-        times = [piece.source.start + float(k / output.frame_rate) for k in range(piece.frames)]
-        size, pixel_format, chunks = _raw_pictures(film, times)
-    try:
-        with TemporaryDirectory() as folder:
-            over = [
-                (_write_subtitle(subtitle, output, Path(folder) / f"{number}.png"), subtitle)
-                for number, subtitle in enumerate(said)
-            ]
-            drawn = isinstance(piece, Card)
-            arguments = clip_job(partial, size, pixel_format, output, video, film, drawn=drawn, over=over)
-            # where seeks fail a cut is decoded from the film's start, and ffmpeg waits for us
-            reach = 0.5 * (piece.source.end - film.start) if isinstance(piece, Cut) else 0.0
-            run_ffmpeg(program, arguments, chunks=chunks, timeout=JOB_SECONDS + JOB_FACTOR * seconds + reach)
-        finish_file(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _write_subtitle(subtitle: Subtitle, output: Output, path: Path) -> Path:
-    picture = draw_subtitle(subtitle.text, output.width, output.height)
-    path.write_bytes(cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGBA2BGRA))[1].tobytes())
-    return path
-
-
-def clip_job(
-    path: Path,
-    size: tuple[int, int],
-    pixel_format: str,
-    output: Output,
-    video: VideoSettings,
-    film: Film,
-    *,
-    drawn: bool,
-    over: Sequence[tuple[Path, Subtitle]] = (),
-) -> list[str]:
-    """ffmpeg's arguments for one clip: raw pictures on standard input, H.264 in MP4 out.
-
-    drawn: a card, RGB and upright; else the film's own pictures. over: PNGs of the output's size that are laid over it,
-    each while its subtitle is in view. All clips of a trailer carry the same tags, or they could not be joined.
-    """
-    stream = ffmpeg.input(
-        "pipe:0",
-        format="rawvideo",
-        pix_fmt=pixel_format,
-        video_size=size,
-        framerate=str(output.frame_rate),
-    )
-    if not drawn:
-        for _ in range(film.rotation // 90):
-            stream = stream.filter("transpose", "cclock")
-    tags = _colour_tags(film)
-    if not drawn and "colorspace" in tags:
-        # raw pictures arrive without a matrix: unsaid, ffmpeg would take BT.601 and convert what is BT.709 already
-        stream = stream.filter("setparams", colorspace=tags["colorspace"])
-    in_range = "pc" if drawn or film.full_range else "tv"
-    stream = stream.filter(
-        "scale", output.width, output.height, flags="lanczos+accurate_rnd", in_range=in_range, out_range="tv"
-    )
-    stream = stream.filter("setsar", "1").filter("format", "yuv420p").filter("setparams", range="tv", **tags)
-    for picture, subtitle in over:
-        # at the clip's rate, so that both have one clock; png_pipe reads no pattern in a name
-        lettering = ffmpeg.input(str(picture), format="png_pipe", framerate=str(output.frame_rate))
-        stream = stream.overlay(lettering, enable=f"between(n,{subtitle.start},{subtitle.end - 1})")
-    job = stream.output(
-        str(path),
-        vcodec="libx264",
-        crf=video.crf,
-        preset=video.preset,
-        threads=1,
-        color_range="tv",
-        video_track_timescale=output.frame_rate.numerator,  # a frame is exactly rate.denominator ticks
-    )
-    return ["-protocol_whitelist", "file,pipe", "-v", "warning", *_without_program(job)]
-
-
-def _colour_tags(film: Film) -> dict[str, str]:
-    named = {
-        "color_primaries": COLOUR_NAMES["primaries"].get(film.primaries),
-        "color_trc": COLOUR_NAMES["transfer"].get(film.transfer),
-        "colorspace": COLOUR_NAMES["matrix"].get(film.matrix),
-    }
-    return {name: value for name, value in named.items() if value is not None}
-
-
-def _without_program(job: object) -> list[str]:
-    arguments: list[str] = ffmpeg.compile(job, overwrite_output=True)
-    return arguments[1:]
-
-
-def _raw_pictures(film: Film, times: list[float]) -> tuple[tuple[int, int], str, Iterator[bytes]]:
-    """Size, raw format, and the pictures as bytes. 8-bit 4:2:0 passes as it is; all else becomes 8-bit 4:4:4."""
-    straight = film.pixel_format in ("yuv420p", "yuvj420p") and film.width % 2 == film.height % 2 == 0
-    size = (film.width, film.height)
-
-    def chunks() -> Iterator[bytes]:
-        reformatter = VideoReformatter()
-        shown: VideoFrame | None = None
-        data = b""
-        for frame in read_pictures(film, times):
-            if frame is not shown:
-                shown = frame
-                if not straight or (frame.width, frame.height) != size or frame.format.name != film.pixel_format:
-                    frame = reformatter.reformat(frame, *size, "yuv420p" if straight else "yuv444p")
-                data = frame.to_ndarray().tobytes()
-            yield data
-
-    return size, "yuv420p" if straight else "yuv444p", chunks()
-
-
 def _assemble(
-    edit: EditList, film: Film, clips: list[Path], frames: list[int], out: Path, config: TrailerConfig, program: Path
+    edit: EditList, film: Film, clips: Sequence[Clip], out: Path, config: TrailerConfig, program: Path, *, tag: str
 ) -> None:
     """Join the clips, lay the sound under them, and bring it to its loudness by listening to the result."""
     wave, joined = partial_path(out.with_suffix(".f32")), partial_path(out.with_suffix(".mp4"))
@@ -266,10 +97,11 @@ def _assemble(
     patience = JOB_SECONDS + JOB_FACTOR * seconds
     try:
         try:
-            join_clips(clips, frames, edit.output.frame_rate, joined)
+            frames = [clip.piece.frames for clip in clips]
+            join_clips([clip.path for clip in clips], frames, edit.output.frame_rate, joined)
         except MediaError:
             for clip in clips:  # the next run encodes them anew
-                clip.unlink(missing_ok=True)
+                clip.path.unlink(missing_ok=True)
             raise
         mixed = make_mix(edit, film, sound)
         wave.write_bytes(np.ascontiguousarray(mixed, dtype="<f4").tobytes())
@@ -284,7 +116,8 @@ def _assemble(
             gain = 0.0
         tries: list[tuple[float, float]] = []  # gain, and the loudness that came of it
         for _ in range(MASTER_TRIES):
-            run_ffmpeg(program, master_job(joined, wave, partial, gain, ceiling, edit, subtitles), timeout=patience)
+            job = master_job(joined, wave, partial, gain, ceiling, edit, subtitles, tag=tag)
+            run_ffmpeg(program, job, timeout=patience)
             loudness, peak = measure_loudness(program, ["-i", str(partial)], patience)
             if measured[0] < SILENT_LUFS or (
                 abs(loudness - edit.output.loudness_lufs) <= LOUDNESS_WITHIN and peak <= sound.true_peak_dbtp
@@ -317,8 +150,10 @@ def make_mix(edit: EditList, film: Film, sound: SoundSettings) -> F32:
     Raises InputError for a voice file that is absent, and for a line that is to come from a film without sound.
     """
     seconds = float(edit.output.frames / edit.output.frame_rate)
-    track = read_track(edit.music.path, sample_rate=RATE, channels=2, longest=edit.music.offset + seconds + 1.0)
-    music = track[round(edit.music.offset * RATE) :]
+    parts = edit.music.parts or (Span(edit.music.offset, edit.music.offset + seconds),)
+    longest = max(part.end for part in parts) + 1.0
+    track = read_track(edit.music.path, sample_rate=RATE, channels=2, longest=longest)
+    music = join_parts(track, RATE, parts, round(seconds * RATE))
     lines = read_lines(edit.narration, film, sound.language, sample_rate=RATE, channels=2)
     return mix_sound(
         music,
@@ -328,7 +163,7 @@ def make_mix(edit: EditList, film: Film, sound: SoundSettings) -> F32:
         edit.output.frame_rate,
         edit.output.frames,
         settings=sound,
-        ends=len(music) <= round((seconds + 0.1) * RATE),
+        fade_seconds=choose_fade(edit.music, seconds, len(track) / RATE),
     )
 
 
@@ -350,10 +185,12 @@ def master_job(
     ceiling_dbtp: float,
     edit: EditList,
     subtitles: Path | None = None,
+    *,
+    tag: str = "",
 ) -> list[str]:
     """ffmpeg's arguments to lay the sound under the picture: gain, true-peak limit at four times the rate, AAC.
 
-    subtitles: an SRT file that becomes a track which players switch on.
+    subtitles: an SRT file that becomes a track which players switch on. tag: the picture's sample entry; "": as it is.
     """
     rough = ffmpeg.input(str(wave), format="f32le", ar=RATE, ac=2).audio
     sound = (
@@ -368,11 +205,11 @@ def master_job(
         .filter("aresample", RATE)
     )
     streams = [ffmpeg.input(str(joined)).video, sound]
-    options: dict[str, str] = {}
+    options: dict[str, str] = {"tag:v": tag} if tag else {}
     if subtitles is not None:
         streams.append(ffmpeg.input(str(subtitles), format="srt")["s"])
         # the edit list does not say which language its lines are in
-        options = {"c:s": "mov_text", "metadata:s:s:0": "language=und", "disposition:s:0": "0"}
+        options |= {"c:s": "mov_text", "metadata:s:s:0": "language=und", "disposition:s:0": "0"}
     job = ffmpeg.output(
         *streams,
         str(out),
@@ -385,4 +222,4 @@ def master_job(
         **{"b:a": AUDIO_BITRATE, "metadata": f"title={edit.title}"},
         **options,
     )
-    return ["-v", "warning", *_without_program(job)]
+    return ["-v", "warning", *without_program(job)]

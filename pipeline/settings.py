@@ -88,6 +88,8 @@ class GuardSettings(Section):
     """A shot at most this bright on average is black, 0 to 255."""
     static_motion: float = Field(0.15, ge=0, le=50)
     """A shot that changes less than this a frame is a still picture, 0 to 255."""
+    twins: bool = True
+    """Of shots that show nearly the same picture, let one be used."""
 
 
 class Decoder(StrEnum):
@@ -110,7 +112,7 @@ class SelectionSettings(Section):
     """Most rounds of prediction before the open slots are filled at once."""
     energy_weight: float = Field(2.0, ge=0, le=20)
     """How strongly loud music asks for moving pictures; 0: not at all."""
-    order_weight: float = Field(12.0, ge=0, le=200)
+    order_weight: float = Field(24.0, ge=0, le=200)
     """How strongly the trailer keeps to the film's order; 0: not at all."""
     scene_share: float = Field(0.15, ge=0.01, le=1)
     """Most that one scene of the film may give of the trailer's shots, as a share; two in any case."""
@@ -264,20 +266,65 @@ class Aspect(StrEnum):
     portrait = "4:5"
 
 
+class Codec(StrEnum):
+    """How the trailer's picture is coded."""
+
+    h264 = "h264"
+    hevc = "hevc"
+    av1 = "av1"
+
+
+class EncoderKind(StrEnum):
+    """What encodes it."""
+
+    auto = "auto"
+    software = "software"
+    nvenc = "nvenc"
+    vaapi = "vaapi"
+    qsv = "qsv"
+    videotoolbox = "videotoolbox"
+
+
+DRAFT_HEIGHT = 360  # px; enough to judge a cut by, and a ninth of the pixels of 1080
+
+
 class VideoSettings(Section):
     """How the picture is encoded."""
 
     aspect: Aspect = Aspect.source
     """Shape of the picture: `source` (the film's, without black bars), `16:9`, `9:16`, `1:1` or `4:5`; it is cut to fit."""
-    draft: bool = False
-    """A quick look: at most 360 px tall, encoded fast."""
-
+    codec: Codec = Codec.h264
+    """Codec: `h264` plays everywhere, `hevc` and `av1` are smaller and slower to make."""
+    encoder: EncoderKind = EncoderKind.auto
+    """`software`, a hardware encoder by name, or `auto`: a hardware encoder where one works, else software."""
     crf: int = Field(18, ge=0, le=40)
-    """H.264 constant rate factor; lower is better and larger."""
+    """Constant quality on x264's scale, whatever the codec; lower is better and larger."""
     preset: str = Field("medium", pattern="^(ultrafast|superfast|veryfast|faster|fast|medium|slow|slower)$")
-    """x264 preset."""
+    """Effort, as x264 names it."""
     max_height: int = Field(1080, ge=90, le=4320)
     """Tallest picture in pixels; a taller film is scaled down."""
+    draft: bool = False
+    """A first look: at most 360 px tall, encoded fast and rough."""
+
+    @property
+    def tallest(self) -> int:
+        """Tallest picture in pixels, a draft's size counted."""
+        return min(self.max_height, DRAFT_HEIGHT) if self.draft else self.max_height
+
+
+class GateSettings(Section):
+    """What a finished trailer must measure, or it is put aside."""
+
+    offset_seconds: float = Field(0.02, gt=0, le=1)
+    """Most by which sound and picture may lie apart, in seconds."""
+    silence_seconds: float = Field(3.0, ge=0.5, le=60)
+    """Longest silence outside the cards in seconds."""
+    on_beat: float = Field(0.9, ge=0, le=1)
+    """Least share of the cuts that lie within a frame of a beat or an accent, where the music has any."""
+    repeats: int = Field(0, ge=0, le=1000)
+    """Most pairs of cuts that may show the same picture."""
+    most_mbps: float = Field(62.5, ge=0.1, le=1000)
+    """Most megabits a second of the finished file; H.264's High profile at level 4.1 has 62.5."""
 
 
 class TrailerConfig(Section):
@@ -300,6 +347,7 @@ class TrailerConfig(Section):
     edit: EditSettings = EditSettings()
     sound: SoundSettings = SoundSettings()
     video: VideoSettings = VideoSettings()
+    gate: GateSettings = GateSettings()
 
 
 class Site(BaseSettings):

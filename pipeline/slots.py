@@ -17,7 +17,8 @@ FEWEST_SLOTS = 3  # less is no trailer
 SHORTEST_SPLIT = 0.5  # s; a slot is not split into less
 SHORTEST_SLOT = 0.4  # s; a segment that the title cuts off so soon is part of the one before
 SHORTEST_WITH_BUTTON = 20.0  # s; a shorter trailer ends with its title
-SHARE_SHOWN, TIME_SHOWN = 0.7, 0.6  # of the usable shots, and of their time, that a trailer shows at most by itself
+SHARE_SHOWN, SHARE_ASKED = 0.6, 0.85  # of the usable shots that a trailer shows: by itself, when a length is asked for
+MOST_OF_SHOT = 1.5  # usual slots that one shot counts for, however long it is
 CARD_SHARE = 0.25  # of a trailer's length that a card takes at most
 CLOSING_SLACK = 0.6  # of its length, by which a closing part may begin sooner or later, for a mark in the music
 
@@ -65,14 +66,12 @@ class Slots:
         return [*self.edges[:-1], *([] if self.button is None else [self.button[0]])]
 
 
-def longest_trailer(seconds: Sequence[float], mean_seconds: float, settings: EditSettings) -> float:
-    """Seconds of trailer that so many usable shots are enough for.
+def longest_trailer(seconds: Sequence[float], share: float, mean_seconds: float, settings: EditSettings) -> float:
+    """Seconds of trailer that so many usable shots are enough for, when it shows this share of them and of their time.
 
-    seconds: what each can give; mean_seconds: the usual slot. Not every shot should be needed, or none is chosen; and few
-    shots can fill a long slot.
+    seconds: what each can give; mean_seconds: the usual slot. Not every shot should be needed, or none is chosen.
     """
-    kept = len(seconds) * SHARE_SHOWN
-    shown = min(kept * mean_seconds, TIME_SHOWN * sum(min(s, 2 * mean_seconds) for s in seconds))
+    shown = share * min(len(seconds) * mean_seconds, sum(min(s, MOST_OF_SHOT * mean_seconds) for s in seconds))
     return float(shown + settings.card_seconds + (settings.end_seconds if settings.end_text.strip() else 0.0))
 
 

@@ -26,9 +26,10 @@ from pipeline.editfile import edit_to_json
 from pipeline.errors import NoSolutionError
 from pipeline.features import encode_shots
 from pipeline.framing import choose_size, find_active, follow_action
+from pipeline.guards import keep_out
 from pipeline.languages import same_language
 from pipeline.media import check_readable, find_ffmpeg, fingerprint_file
-from pipeline.music import choose_offset, segment_music
+from pipeline.music import segment_music
 from pipeline.quality import Measured, check_trailer
 from pipeline.records import (
     Analysis,
@@ -46,10 +47,10 @@ from pipeline.records import (
 )
 from pipeline.render import RENDER_VERSION, render_trailer
 from pipeline.script import Captions, Lines, Narration, Script
-from pipeline.selection import exclude_shots, select_shots
-from pipeline.settings import Site, TrailerConfig
+from pipeline.selection import group_looks, select_shots
+from pipeline.settings import GuardSettings, Site, TrailerConfig
 from pipeline.shots import cut_shots
-from pipeline.slots import Slots, plan_slots
+from pipeline.slots import SHARE_ASKED, SHARE_SHOWN, Slots, longest_trailer, plan_slots
 from pipeline.sound import choose_sound, read_track
 from pipeline.workdir import Artifact, Made, WorkDir, make_key
 
@@ -61,13 +62,16 @@ VERSION: Mapping[str, int] = {
     "features": 2,
     "music": 3,
     "selection": 3,
-    "edit": 5,
+    "edit": 6,
     "render": RENDER_VERSION,
-    "quality": 1,
+    "quality": 2,
 }
 HDR_TRANSFERS = frozenset({"16", "18"})  # PQ and HLG, as ITU-T H.273 numbers them
 MUSIC_RATE = 22050  # Hz that the music is listened to at
+SHORTEST_ROOM = 6.0  # s
+SHORT_OF = 1.0  # s by which a trailer may be shorter than asked for before a word is said
 LONGEST_TRACK = 900.0  # s of a track that are listened to
+SHORTEST_TRAILER, LOOPED_TRAILER = 10.0, 30.0  # s; a jingle shorter than the one is looped to the other
 LONGEST_TRAILER = 150.0  # s; studios' cap (field figures: mean 122.8 s), for a track that is longer
 
 
@@ -150,20 +154,32 @@ def encode(
     )
 
 
-def segment(work: WorkDir, track: Track, config: TrailerConfig, *, progress: Progress) -> Made[Segments]:
-    """The track cut into segments, one trailer slot each."""
+def find_room(analysis: Analysis, shots: Shots, config: TrailerConfig) -> float:
+    """Seconds of trailer that the film's usable shots are enough for."""
+    seconds = usable_seconds(shots, analysis.times, config.edit)
+    excluded = keep_out(shots, config.guards)
+    usable = [float(s) for number, s in enumerate(seconds) if number not in excluded]
+    share = SHARE_SHOWN if config.length is None else SHARE_ASKED
+    return max(SHORTEST_ROOM, longest_trailer(usable, share, config.music.mean_seconds, config.edit))
+
+
+def segment(
+    work: WorkDir, track: Track, config: TrailerConfig, room: float = np.inf, *, progress: Progress
+) -> Made[Segments]:
+    """The track cut into segments, one trailer slot each. room: seconds that the film's shots are enough for."""
     del progress
-    inputs = {"track": track.fingerprint, "music": config.music.model_dump(), "length": config.length}
+    inputs = {"track": track.fingerprint, "music": config.music.model_dump(), "length": config.length, "room": room}
 
     def make() -> Segments:
         samples = read_track(track.path, sample_rate=MUSIC_RATE, longest=LONGEST_TRACK)[:, 0]
         length = config.length
         if length is None and len(samples) > LONGEST_TRAILER * MUSIC_RATE:
             length = LONGEST_TRAILER
-        # a shorter trailer keeps the track's own ending: its climax and last hit lie there
-        sound = bool(np.isfinite(samples).all())  # segment_music says what is wrong with a track that is not
-        offset = choose_offset(samples, MUSIC_RATE, length) if length is not None and sound else 0.0
-        return segment_music(track, samples, MUSIC_RATE, config.music, length=length, offset=offset)
+        if length is None and len(samples) < SHORTEST_TRAILER * MUSIC_RATE:
+            length = LOOPED_TRAILER
+        if room < (length or len(samples) / MUSIC_RATE):
+            length = room
+        return segment_music(track, samples, MUSIC_RATE, config.music, length=length)
 
     return work.reuse_or_make("music", VERSION["music"], inputs, Segments, make)
 
@@ -176,7 +192,7 @@ def slots_of(
     Raises NoSolutionError, with what the film has, when fewer than three slots can be filled.
     """
     seconds = usable_seconds(shots, analysis.times, config.edit)
-    excluded = exclude_shots(shots, config.guards)
+    excluded = keep_out(shots, config.guards)
     usable = [float(s) for number, s in enumerate(seconds) if number not in excluded]
     try:
         slots = plan_slots(segments, usable, choose_frame_rate(analysis.film), config.edit)
@@ -227,6 +243,7 @@ def select(
             seconds,
             excluded,
             config.selection,
+            looks=group_looks(described.vectors),
             track=grid.track.fingerprint,
             model={"name": path.stem, "sha256": checkpoint.sha256},
             seed=config.seed,
@@ -313,6 +330,9 @@ def make_edit(
             replace(one, focus=follow_action(seen, one.source, float(one.frames / rate), bars)) for one in cuts
         )
         warnings += describe_slowed(cuts)
+        lasts = float(slots.frames / rate)
+        if config.length is not None and lasts < config.length - SHORT_OF:
+            warnings.append(f"{lasts:.1f} s and not {config.length:g} s: the film has too few shots that may be shown")
         cards, unlettered = clear_cards(make_cards(slots, title, config.edit), find_font(config.edit.font))
         warnings += unlettered
         fade = round(config.edit.fade_seconds * rate)
@@ -329,6 +349,7 @@ def make_edit(
                 height=film.height,
                 start=seen.film.start,
                 bars=bars,
+                story=find_bounds(cut, config.guards),
             ),
             output=Output(width, height, rate, slots.frames, config.sound.loudness_lufs, fade, fade),
             cuts=cuts,
@@ -395,6 +416,19 @@ def check(
         Measured,
         lambda: check_trailer(path, edit.load(), site, progress=progress),
     )
+
+
+def find_bounds(shots: Shots, guards: GuardSettings) -> tuple[float, float]:
+    """From when to when the film's story may be told, s on its clock: after the opening, until the ending or the credits.
+
+    Where credits may be shown nothing bounds the end: they lie after the ending that may not be.
+    """
+    if not guards.credits:
+        return shots.film.start, shots.film.end
+    flagged = list(zip(shots.spans, shots.flags, strict=True))
+    begin = max((span.end for span, flags in flagged if "opening" in flags), default=shots.film.start)
+    end = min((span.start for span, flags in flagged if flags & {"ending", "credits"}), default=shots.film.end)
+    return begin, max(begin, end)
 
 
 def mean_look(analysis: Analysis) -> tuple[float, float]:

@@ -22,8 +22,6 @@ from pipeline.errors import MediaError
 from pipeline.media import describe_fault
 from pipeline.records import F32, U8
 
-REORDER_FRAMES = 2  # by which x264 sends a picture ahead of its time, with B-frames in a pyramid
-
 
 def write_film(
     path: Path,
@@ -91,38 +89,46 @@ def _open_clip(path: Path) -> Iterator[InputContainer]:
 
 
 def join_clips(clips: Sequence[Path], frames: Sequence[int], frame_rate: Fraction, out: Path) -> None:
-    """Join H.264 clips of one encoder setting without re-encoding, clip after clip, every frame at its own whole tick.
+    """Join clips of one encoder setting without re-encoding, clip after clip, every frame at its own whole tick.
 
     frames: pictures in each clip. ffmpeg's concat demuxer would round each clip's start to microseconds, and a frame to a
     neighbouring tick with it. Raises MediaError when a clip does not hold what it should.
     """
     tick = 1 / Fraction(frame_rate)
+    orders = [_read_order(path, count, tick) for path, count in zip(clips, frames, strict=True)]
+    # packets come one a tick through all clips, the first of them as early as the picture that is sent most ahead of its
+    # time needs: that differs from encoder to encoder, and from clip to clip
+    delay = max((place - shown for order in orders for place, shown in enumerate(order)), default=0)
     with av.open(str(out.resolve()), "w") as joined:
         stream: VideoStream | None = None
         header: bytes | None = None
         start = 0
-        for path, count in zip(clips, frames, strict=True):
+        for path, order in zip(clips, orders, strict=True):
             with _open_clip(path) as clip:
                 source = clip.streams.video[0]
                 if stream is None:
-                    stream = joined.add_stream_from_template(source)
+                    # opaque: by the decoder that it was opened with, for that of AV1 has no encoder of its name
+                    stream = joined.add_stream_from_template(source, opaque=True)
                     stream.time_base, header = tick, source.codec_context.extradata
                 if source.codec_context.extradata != header:
                     raise MediaError(f"the clip {path} was encoded with other settings; run again")
-                written = 0
-                for packet in clip.demux(source):
-                    if packet.pts is None or packet.dts is None:  # the flush at the end
-                        continue
-                    assert packet.time_base is not None
-                    packet.pts = start + round(packet.pts * packet.time_base / tick)
-                    # one step a packet through all clips: each clip's own reordering delay may be less
-                    packet.dts = start + written - REORDER_FRAMES
+                packets = (packet for packet in clip.demux(source) if packet.pts is not None)
+                for place, (packet, shown) in enumerate(zip(packets, order, strict=True)):
+                    packet.pts, packet.dts = start + shown, start + place - delay
                     packet.duration, packet.time_base, packet.stream = 1, tick, stream
                     joined.mux(packet)
-                    written += 1
-            if written != count:
-                raise MediaError(f"the clip {path} holds {written} frames and not {count}; run again")
-            start += count
+            start += len(order)
+
+
+def _read_order(path: Path, count: int, tick: Fraction) -> list[int]:
+    """Which of a clip's pictures each of its packets holds, 0 the first shown. Raises MediaError where one is amiss."""
+    with _open_clip(path) as clip:
+        times = [packet.pts * packet.time_base for packet in clip.demux(video=0) if packet.pts is not None]
+    first = min(times, default=Fraction(0))
+    order = [round((time - first) / tick) for time in times]
+    if sorted(order) != list(range(count)):
+        raise MediaError(f"the clip {path} holds {len(order)} frames and not {count}, or some at odd times; run again")
+    return order
 
 
 def switch_off_subtitles(path: Path) -> None:

@@ -35,10 +35,12 @@ def mix(
     frames: int,
     *,
     lines: Sequence[tuple[Placement, NDArray[np.float32]]] = (),
-    ends: bool = True,
+    fade_seconds: float = 0.0,
     **settings: float,
 ) -> NDArray[np.float32]:
-    return mix_sound(music, pieces, cuts, lines, rate, frames, settings=SoundSettings(**settings), ends=ends)
+    return mix_sound(
+        music, pieces, cuts, lines, rate, frames, settings=SoundSettings(**settings), fade_seconds=fade_seconds
+    )
 
 
 def level_of(samples: NDArray[np.float32], frequency: float) -> float:
@@ -53,20 +55,20 @@ def cuts(frames: list[int]) -> tuple[Cut, ...]:
 
 def test_film_sound_lies_under_the_music_by_the_depth_asked_for() -> None:
     music, own = tone(440, 4, 0.5), tone(1000, 2, 0.01)
-    mixed = mix(music, [own, own], cuts([48, 48]), Fraction(24), 96, film_db=-12, ends=True)
+    mixed = mix(music, [own, own], cuts([48, 48]), Fraction(24), 96, film_db=-12)
     assert len(mixed) == 4 * RATE
     assert level_of(mixed, 440) == pytest.approx(0.5, rel=0.01)
     middle = mixed[RATE // 2 : RATE // 2 * 3]
     # 0.01 would need +22 dB to come within 12 dB of the music; at most 9 dB are given
     assert level_of(middle, 1000) == pytest.approx(0.01 * 10 ** (9 / 20), rel=0.02)
-    loud = mix(music, [tone(1000, 2, 0.4)] * 2, cuts([48, 48]), Fraction(24), 96, film_db=-12, ends=True)
+    loud = mix(music, [tone(1000, 2, 0.4)] * 2, cuts([48, 48]), Fraction(24), 96, film_db=-12)
     assert level_of(loud[RATE // 2 : RATE // 2 * 3], 1000) == pytest.approx(0.5 * 10 ** (-12 / 20), rel=0.02)
 
 
 def test_each_piece_sounds_in_its_own_cut_and_nowhere_else() -> None:
     frequencies = [500, 900, 1500]
     pieces = [tone(f, 1, 0.2) for f in frequencies]
-    mixed = mix(np.zeros((0, 2), np.float32), pieces, cuts([24, 24, 24]), Fraction(24), 96, film_db=-6, ends=True)
+    mixed = mix(np.zeros((0, 2), np.float32), pieces, cuts([24, 24, 24]), Fraction(24), 96, film_db=-6)
     for number in range(3):
         inside = mixed[number * RATE + 2000 : (number + 1) * RATE - 2000]
         levels = [level_of(inside, f) for f in frequencies]
@@ -77,20 +79,20 @@ def test_each_piece_sounds_in_its_own_cut_and_nowhere_else() -> None:
 
 def test_no_piece_clicks_at_its_edges() -> None:
     constant = np.full((RATE, 2), 0.3, np.float32)
-    mixed = mix(np.zeros((0, 2), np.float32), [constant] * 2, cuts([24, 24]), Fraction(24), 48, film_db=-6, ends=True)
+    mixed = mix(np.zeros((0, 2), np.float32), [constant] * 2, cuts([24, 24]), Fraction(24), 48, film_db=-6)
     assert np.abs(np.diff(mixed[:, 0])).max() < 0.001
 
 
 def test_silent_film_sound_is_not_lifted_into_noise() -> None:
     hiss = (np.random.default_rng(0).standard_normal((RATE, 2)) * 2e-4).astype(np.float32)
-    mixed = mix(np.zeros((0, 2), np.float32), [hiss], cuts([24]), Fraction(24), 24, film_db=-6, ends=True)
+    mixed = mix(np.zeros((0, 2), np.float32), [hiss], cuts([24]), Fraction(24), 24, film_db=-6)
     assert not mixed.any()
 
 
 def test_music_that_goes_on_is_faded_out_and_music_that_ends_is_not() -> None:
     music = tone(440, 5, 0.5)
-    faded = mix(music, [], (), Fraction(24), 96, film_db=-12, ends=False)
-    whole = mix(music, [], (), Fraction(24), 96, film_db=-12, ends=True)
+    faded = mix(music, [], (), Fraction(24), 96, film_db=-12, fade_seconds=1.2)
+    whole = mix(music, [], (), Fraction(24), 96, film_db=-12)
     assert np.abs(faded[-200:]).max() < 0.01
     assert np.abs(whole[-200:]).max() > 0.4
 

@@ -1,106 +1,198 @@
-"""Clips: the film's colours and tags go in and come out, cards match them, titles are drawn."""
+"""A whole render: frame truth at every rate, sound in step to the end, and only what changed is made again."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import wave
+from bisect import bisect_right
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 import pytest
 
-from pipeline.cards import Subtitle, draw_title
-from pipeline.errors import MediaError
-from pipeline.media import find_ffmpeg, run_ffmpeg
-from pipeline.records import Film, Output
-from pipeline.render import clip_job
-from pipeline.settings import VideoSettings
+from pipeline.cards import draw_title
+from pipeline.clips import encode_clips, plan_clips
+from pipeline.encoders import describe_software
+from pipeline.media import find_ffmpeg, fingerprint_file, probe_film
+from pipeline.records import FOCUS_STEP, U8, Card, Cut, EditList, Music, Span
+from pipeline.render import render_trailer
+from pipeline.settings import Site, load_config
+from pipeline.sound import read_track
 from pipeline.writing import join_clips
+from tests.plans import plan_edit, take
+from tests.synthetic import SAMPLE_RATE, SyntheticFilm, barcode_film, read_barcode, tone_level, vfr_timestamps
 
-SIZE = (64, 48)
-FILM = Film(Path("f"), "f", 0.0, 9.0, Fraction(24), *SIZE, 0, pixel_format="yuv420p")
-OUTPUT = Output(*SIZE, Fraction(24), 24, -14.0)
-VIDEO = VideoSettings(crf=1, preset="ultrafast")
-
-
-def encode(
-    path: Path,
-    film: Film,
-    yuv: tuple[int, int, int] | None,
-    frames: int = 4,
-    over: Sequence[tuple[Path, Subtitle]] = (),
-) -> Path:
-    """A clip of one colour (Y, U, V as stored), or a white card where there is none. over: pictures laid over it."""
-    if yuv is None:
-        picture, pixel_format = bytes([255]) * (SIZE[0] * SIZE[1] * 3), "rgb24"
-    else:
-        pixels = SIZE[0] * SIZE[1]
-        picture = bytes([yuv[0]]) * pixels + bytes([yuv[1]]) * (pixels // 4) + bytes([yuv[2]]) * (pixels // 4)
-        pixel_format = "yuv420p"
-    job = clip_job(path, SIZE, pixel_format, OUTPUT, VIDEO, film, drawn=yuv is None, over=over)
-    run_ffmpeg(find_ffmpeg(), job, chunks=[picture] * frames, timeout=60)
-    return path
+QUICK = load_config(None, ["video.preset=ultrafast", "video.encoder=software"])
+RATES = {
+    "23.976": (Fraction(24000, 1001), False),
+    "25": (Fraction(25), False),
+    "29.97": (Fraction(30000, 1001), False),
+    "50": (Fraction(50), False),
+    "59.94": (Fraction(60000, 1001), False),
+    "120": (Fraction(120), False),
+    "variable": (Fraction(30), True),
+}
+SHOTS = [40] * 5
 
 
-def planes(path: Path) -> tuple[float, float, float]:
+def quiet_track(path: Path, seconds: float = 60.0) -> Music:
+    """Music that nothing drowns in: silence but for a hiss."""
+    noise = np.random.default_rng(1).standard_normal(round(seconds * 8000)) * 20
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(noise.astype("<i2").tobytes())
+    return Music(path, fingerprint_file(path), 0.0, (0.0,))
+
+
+def decode(path: Path) -> list[tuple[Fraction, U8]]:
     with av.open(str(path)) as container:
-        frame = next(container.decode(video=0))
-        y, u, v = (
-            np.frombuffer(bytes(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width].mean()
-            for plane in frame.planes
-        )
-    return float(y), float(u), float(v)
+        return [
+            (Fraction(f.pts) * f.time_base, np.asarray(f.to_ndarray(format="rgb24"), np.uint8))
+            for f in container.decode(video=0)
+        ]
 
 
-@pytest.mark.parametrize("matrix", ["1", "6", "2"], ids=["BT.709", "BT.601", "untagged"])
-@pytest.mark.parametrize("yuv", [(62, 102, 239), (172, 42, 26), (145, 109, 149)], ids=["red", "green", "skin"])
-def test_colours_come_out_as_they_went_in(tmp_path: Path, matrix: str, yuv: tuple[int, int, int]) -> None:
-    film = replace(FILM, matrix=matrix, primaries=matrix, transfer=matrix)
-    assert planes(encode(tmp_path / "c.mp4", film, yuv)) == pytest.approx(yuv, abs=1.5)
+def expected(film: SyntheticFilm, cut: Cut, rate: Fraction) -> list[int]:
+    """The film frame on screen at each of a cut's frames, from the true timestamps, by exact arithmetic."""
+    times = [Fraction(cut.source.start) + k * Fraction(cut.speed) / rate for k in range(cut.frames)]
+    return [bisect_right(film.timestamps, time) - 1 for time in times]
 
 
-def test_tags_are_kept_and_cards_can_be_joined_to_cuts(tmp_path: Path) -> None:
-    film = replace(FILM, matrix="1", primaries="1", transfer="1")
-    clips = [encode(tmp_path / "a.mp4", film, (62, 102, 239)), encode(tmp_path / "b.mp4", film, None)]
-    join_clips(clips, [4, 4], Fraction(24), tmp_path / "joined.mp4")
-    with av.open(str(tmp_path / "joined.mp4")) as container:
-        frames = list(container.decode(video=0))
-    assert len(frames) == 8
-    assert {(int(f.colorspace), int(f.color_primaries), int(f.color_trc), int(f.color_range)) for f in frames} == {
-        (1, 1, 1, 1)
-    }
+def plan_cuts(film: SyntheticFilm, count: int, rate: Fraction, seed: int) -> list[Cut]:
+    """Cuts from all over the film, of 2 to 12 frames, some slowed down, each beginning amid a film frame.
+
+    Not at its middle: at a speed of 0.9 half a frame and a few steps come to a whole one, and either would be right.
+    """
+    rng, probed, cuts = np.random.default_rng(seed), probe_film(film.path), []
+    for _ in range(count):
+        frames, speed = int(rng.integers(2, 13)), float(rng.choice([1.0, 1.0, 0.9]))
+        last = next(n for n, t in enumerate(film.timestamps) if t > film.end - (frames + 1) / rate) - 1
+        first = int(rng.integers(0, last))
+        start = float(film.timestamps[first] + Fraction(37, 100) / rate)
+        cuts.append(take(probed, start, frames, rate=rate, speed=speed))
+    return cuts
 
 
-@pytest.mark.parametrize("matrix", ["1", "6", "2"], ids=["BT.709", "BT.601", "untagged"])
-def test_lettering_over_a_clip_changes_its_own_pixels_and_frames_alone(tmp_path: Path, matrix: str) -> None:
-    """White in the right half of the picture, over frames 1 and 2 of 4; a % in the name is no pattern."""
-    film = replace(FILM, matrix=matrix, primaries=matrix, transfer=matrix)
-    white = np.zeros((SIZE[1], SIZE[0], 4), np.uint8)
-    white[:, SIZE[0] // 2 :] = 255
-    (tmp_path / "%d.png").write_bytes(cv2.imencode(".png", white)[1].tobytes())
-    over = [(tmp_path / "%d.png", Subtitle("white", 1, 3))]
-    clips = [encode(tmp_path / f"{len(o)}.mp4", film, (62, 102, 239), over=o) for o in ([], over)]
-    join_clips(clips, [4, 4], Fraction(24), tmp_path / "joined.mp4")  # they carry the same tags
-    with av.open(str(clips[1])) as container:
-        frames = [frame.to_ndarray() for frame in container.decode(video=0)]  # Y above U and V
-    left, right = (np.array([f[: SIZE[1], side].mean() for f in frames]) for side in (slice(2, 24), slice(40, 62)))
-    assert left == pytest.approx([62] * 4, abs=1.5)
-    assert right == pytest.approx([62, 235, 235, 62], abs=1.5)
+@pytest.mark.parametrize("name", RATES)
+def test_every_frame_is_the_one_that_was_asked_for_at_any_rate(tmp_path: Path, name: str) -> None:
+    rate, variable = RATES[name]
+    timestamps = vfr_timestamps(sum(SHOTS), seed=5) if variable else None
+    suffix = "mkv" if name in ("23.976", "variable") else "mp4"  # Matroska's ticks are whole ms
+    film = barcode_film(
+        tmp_path / f"f.{suffix}", frame_rate=rate, shots=SHOTS, size=(160, 90), timestamps=timestamps, sound=False
+    )
+    probed = probe_film(film.path)
+    cuts = plan_cuts(film, 8, rate, seed=2)
+    edit = plan_edit(probed, cuts, rate=rate)
+    encoder = describe_software("libx264", QUICK.video)
+    clips = plan_clips(edit, probed, QUICK, encoder, tmp_path)
+    encode_clips(clips, edit, probed, encoder, find_ffmpeg())
+    join_clips([clip.path for clip in clips], [cut.frames for cut in cuts], rate, tmp_path / "t.mp4")
+    shown = decode(tmp_path / "t.mp4")
+    assert [time for time, _ in shown] == [k / rate for k in range(edit.output.frames)]
+    assert [read_barcode(picture) for _, picture in shown] == [n for c in edit.cuts for n in expected(film, c, rate)]
 
 
-def test_full_range_becomes_limited(tmp_path: Path) -> None:
-    white = encode(tmp_path / "w.mp4", replace(FILM, full_range=True), (255, 128, 128))
-    assert planes(white)[0] == pytest.approx(235, abs=1)
+def test_after_75_cuts_picture_and_sound_are_still_in_step(tmp_path: Path) -> None:
+    """29.97 frames/s, whose ticks no millisecond holds; the last shot's tone begins with the last cut, within a frame."""
+    rate = Fraction(30000, 1001)
+    film = barcode_film(tmp_path / "f.mp4", frame_rate=rate, shots=SHOTS, size=(160, 90))
+    probed = probe_film(film.path)
+    in_first = replace(film, timestamps=film.timestamps[:40], end=film.timestamps[40])
+    cuts = plan_cuts(in_first, 75, rate, seed=4)
+    last = take(probed, float(film.timestamps[film.cuts[3] + 2] + 1 / rate / 2), 20)
+    edit = plan_edit(probed, [*cuts, last], music=quiet_track(tmp_path / "m.wav"), config=QUICK.model_dump(mode="json"))
+    render_trailer(edit, tmp_path / "t.mp4", tmp_path / "clips", Site(work_dir=tmp_path))
+    shown = decode(tmp_path / "t.mp4")
+    assert [read_barcode(picture) for _, picture in shown] == [n for c in edit.cuts for n in expected(film, c, rate)]
+    sound = read_track(tmp_path / "t.mp4", sample_rate=SAMPLE_RATE)[:, 0]
+    place, frame = float(edit.cuts[-1].start_frame / rate), float(1 / rate)
+    window = 0.05  # s; tells this tone from the first shot's, 148 Hz below
+    times = np.arange(place - 0.2, place + 0.3, 0.002)
+    levels = np.array([tone_level(sound, SAMPLE_RATE, film.tones[4], t - window / 2, t + window / 2) for t in times])
+    begins = float(times[np.argmax(levels > levels.max() / 2)])
+    assert begins == pytest.approx(place, abs=frame)
+    assert len(sound) / SAMPLE_RATE == pytest.approx(edit.output.frames * frame, abs=frame)
 
 
-def test_a_damaged_clip_is_one_error_that_says_which(tmp_path: Path) -> None:
-    clip = encode(tmp_path / "a.mp4", FILM, (62, 102, 239))
-    clip.write_bytes(clip.read_bytes()[:200])
-    with pytest.raises(MediaError, match=r"a\.mp4 cannot be read"):
-        join_clips([clip], [4], Fraction(24), tmp_path / "joined.mp4")
+# What changed -----------------------------------------------------------------------------------------------------
+
+
+def make_plan(folder: Path) -> tuple[EditList, SyntheticFilm]:
+    film = barcode_film(folder / "f.mp4", frame_rate=Fraction(24), shots=[48, 48], size=(160, 90), sound=False)
+    probed = probe_film(film.path)
+    cuts = [take(probed, (n + 0.5) / 24, 8) for n in (3, 50, 20, 60)]
+    music = quiet_track(folder / "m.wav")
+    return plan_edit(probed, [*cuts, Card("END", 0, 6)], music=music, config=QUICK.model_dump(mode="json")), film
+
+
+def test_a_changed_cut_is_encoded_anew_and_the_others_are_not(tmp_path: Path) -> None:
+    edit, film = make_plan(tmp_path)
+    clips, site = tmp_path / "clips", Site(work_dir=tmp_path)
+    render_trailer(edit, tmp_path / "a.mp4", clips, site)
+    before = {path.name: path.stat().st_mtime_ns for path in clips.iterdir()}
+    assert len(before) == 5
+    other = replace(edit.cuts[2], source=Span(30.5 / 24, 38.5 / 24))
+    changed = replace(edit, cuts=(*edit.cuts[:2], other, edit.cuts[3]))
+    render_trailer(changed, tmp_path / "b.mp4", clips, site)
+    after = {path.name: path.stat().st_mtime_ns for path in clips.iterdir()}
+    assert len(after) == 6
+    assert before.items() <= after.items()
+    numbers = [read_barcode(picture) for _, picture in decode(tmp_path / "b.mp4")][:32]
+    assert numbers == [n for c in changed.cuts for n in expected(film, c, Fraction(24))]
+    render_trailer(edit, tmp_path / "c.mp4", clips, site)
+    assert (tmp_path / "c.mp4").read_bytes() == (tmp_path / "a.mp4").read_bytes()
+
+
+@pytest.mark.parametrize("codec", ["hevc", "av1"])
+def test_a_trailer_of_another_codec_is_whole(tmp_path: Path, codec: str, caplog: pytest.LogCaptureFixture) -> None:
+    """HEVC by the name that Apple's players ask for; the log says what encoded it."""
+    edit, film = make_plan(tmp_path)
+    config = load_config(None, ["video.preset=ultrafast", "video.encoder=software", f"video.codec={codec}"])
+    edit = replace(edit, config=config.model_dump(mode="json"))
+    with caplog.at_level(logging.INFO, "trailer"):
+        render_trailer(edit, tmp_path / "t.mp4", tmp_path / "clips", Site(work_dir=tmp_path))
+    assert f"{codec} by" in caplog.text
+    assert (b"hvc1" if codec == "hevc" else b"av01") in (tmp_path / "t.mp4").read_bytes()
+    shown = decode(tmp_path / "t.mp4")
+    assert [time for time, _ in shown] == [Fraction(k, 24) for k in range(38)]
+    assert [read_barcode(p) for _, p in shown][:32] == [n for c in edit.cuts for n in expected(film, c, Fraction(24))]
+
+
+def test_a_trailer_with_everything_at_once(tmp_path: Path) -> None:
+    """Upright, following a focus, with a dissolve, a slow-down and fades: the size asked for, every frame, no black
+    but where it fades."""
+    film = barcode_film(tmp_path / "f.mp4", frame_rate=Fraction(24), shots=[48, 48], size=(320, 180), sound=False)
+    probed = probe_film(film.path)
+    focus = tuple((0.2 + 0.2 * k, 0.5) for k in range(round(1 / FOCUS_STEP) + 1))
+    pieces = [
+        take(probed, 5.5 / 24, 24, focus=focus),
+        take(probed, 55.5 / 24, 24, speed=0.85, dissolve=8),
+        Card("END", 0, 12),
+        take(probed, 20.5 / 24, 12),
+    ]
+    edit = plan_edit(
+        probed,
+        pieces,
+        size=(102, 180),
+        music=quiet_track(tmp_path / "m.wav"),
+        config=QUICK.model_dump(mode="json"),
+        fade_in=6,
+        fade_out=6,
+    )
+    render_trailer(edit, tmp_path / "t.mp4", tmp_path / "clips", Site(work_dir=tmp_path))
+    shown = decode(tmp_path / "t.mp4")
+    assert len(shown) == 72
+    assert {picture.shape for _, picture in shown} == {(180, 102, 3)}
+    light = np.array([picture[30:].mean() for _, picture in shown])
+    assert light[0] < 0.3 * light[10]
+    assert light[-1] < 0.3 * light[62]
+    assert light[6:48].min() > 40
 
 
 def test_a_title_is_white_on_black_and_inside_the_picture() -> None:
