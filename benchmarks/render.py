@@ -25,6 +25,7 @@ from pathlib import Path
 
 from memory import MIB, children, memory
 
+from pipeline.encoders import describe_software
 from pipeline.media import find_ffmpeg, probe_film
 from pipeline.settings import VideoSettings
 
@@ -37,7 +38,7 @@ import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from pipeline.clips import encode_clips, plan_clips
+from pipeline.clips import encode_clips, make_pictures, plan_clips
 from pipeline.encoders import choose_encoder
 from pipeline.media import find_ffmpeg, probe_film
 from pipeline.records import Cut, EditList, FilmReference, Music, Output, Span
@@ -54,6 +55,11 @@ config, program = TrailerConfig(), find_ffmpeg()
 encoder = choose_encoder(config.video, program, (output.width, output.height))
 folder.mkdir(exist_ok=True)
 clips = plan_clips(edit, film, config, encoder, folder)
+if folder.name == "raw":  # the pictures themselves, for (a)
+    with (folder / "pictures.yuv").open("wb") as file:
+        for clip in clips:
+            file.writelines(picture.data for picture in make_pictures(clip, edit, film))
+    sys.exit()
 encode_clips(clips, edit, film, encoder, program)
 join_clips([clip.path for clip in clips], [frames] * len(clips), film.frame_rate, folder / "joined.mp4")
 """
@@ -64,7 +70,7 @@ options = json.loads(sys.argv[3])
 film = VideoFileClip(sys.argv[1], audio=False)
 clips = [film.subclipped(float(s), float(s) + 2) for s in sys.argv[4:]]
 concatenate_videoclips(clips).write_videofile(sys.argv[2], codec="libx264", audio=False, logger=None, threads=1,
-    preset=options["preset"], ffmpeg_params=["-crf", options["crf"], "-pix_fmt", "yuv420p"])
+    preset=options["preset"], ffmpeg_params=["-crf", options["crf"], "-rc-lookahead", "20", "-pix_fmt", "yuv420p"])
 """
 
 
@@ -117,7 +123,8 @@ def main() -> None:
     asked = parser.parse_args()
     ffmpeg, video = str(find_ffmpeg()), VideoSettings()
     options = {"preset": video.preset, "crf": str(video.crf)}
-    encode = ["-c:v", "libx264", "-preset", video.preset, "-crf", str(video.crf), "-threads", "1", "-y"]
+    encoder = describe_software("libx264", video)
+    encode = ["-c:v", encoder.name, *(word for name, value in encoder.options for word in (f"-{name}", value)), "-y"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         scaled = asked.scaled or folder / "film.mp4"
@@ -138,12 +145,8 @@ def main() -> None:
             moved = [*starts[:-1], f"{float(starts[-1]) + 0.5:.6f}"]
             runs["ours, one cut moved"] = measure([*ours[:5], *moved])
         if "a" in asked.only:
-            raw = folder / "pictures.yuv"
-            joined = folder / "clips" / "joined.mp4" if "ours" in asked.only else scaled
-            limit = ["-frames:v", str(round(SECONDS * film.frame_rate) * asked.cuts)]
-            subprocess.run(
-                [ffmpeg, "-v", "error", "-i", str(joined), *limit, "-pix_fmt", "yuv420p", str(raw)], check=True
-            )
+            raw = folder / "raw" / "pictures.yuv"
+            measure([*ours[:4], str(raw.parent), *starts])
             size = f"{film.width}x{film.height}"
             source = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-video_size", size, "-framerate", str(film.frame_rate)]
             runs["a"] = measure([ffmpeg, "-v", "error", *source, "-i", str(raw), *encode, str(folder / "a.mp4")])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -197,7 +196,7 @@ def _make_fit(
         splittable = [n for n in short if n >= 0 and edges[n + 1] - edges[n] >= 2 * SHORTEST_SPLIT * rate]
         if splittable and len(slots) < len(pool):
             start, end = edges[splittable[0]], edges[splittable[0] + 1]
-            least = math.ceil(SHORTEST_SPLIT * rate)
+            least = int(SHORTEST_SPLIT * rate)  # a beat half a second on, rounded down to a frame, is good enough
             edges.insert(splittable[0] + 1, _place(marks, (start + end) // 2, end - start, start + least, end - least))
             split += 1
             continue

@@ -15,7 +15,7 @@ BLACK_RUN = 0.1  # s; shorter darkness is a flash, not a fade
 BLACK_LUMA, BLACK_DEVIATION = 20.0, 12.0  # a dark picture with more contrast than this shows something
 CARD_LETTERS = 4  # a row of so many on a plain ground is lettering
 LETTERS_IN_STORY = 24  # foliage and fences reach 20 now and then
-TITLE_STANDS = 2.5  # s; fewer marks than these count where they are seen again within this time
+TITLE_STANDS = (0.4, 2.5)  # s; fewer marks than these count where they are seen again after so long, and not longer
 OPENING_GAP = 25.0  # s between two opening titles, or before the first; a title after more than that ends a cold open
 LOGO_MOST = 15.0  # s; studio logos last 3 to 12
 CREDITS_GAP = 6.0  # s without lettering that credits may have
@@ -45,10 +45,10 @@ def find_lettering(glances: Glances) -> Bool:
     """(k,) which glances show lettering: many marks in rows, or some on a plain ground, or fewer that stand a while."""
     sure = (glances.letters >= LETTERS_IN_STORY) | (glances.card & (glances.letters >= CARD_LETTERS))
     likely = (glances.letters >= LETTERS) | glances.logo
-    again = np.zeros(len(likely), np.bool_)
-    for step in (1, -1):
-        near = np.abs(np.roll(glances.times, step) - glances.times) <= TITLE_STANDS
-        again |= np.roll(likely | sure, step) & near
+    marks = glances.times[likely | sure]
+    first, last = (np.searchsorted(marks, glances.times + step) for step in TITLE_STANDS)
+    latest, earliest = (np.searchsorted(marks, glances.times - step, "right") for step in TITLE_STANDS)
+    again = (last > first) | (latest > earliest)
     return np.asarray(sure | (likely & again), np.bool_)
 
 

@@ -45,7 +45,7 @@ def scene(seed: int, seconds: float) -> Shot:
     for _ in range(60):
         centre = (int(rng.integers(0, wide)), int(rng.integers(0, tall)))
         axes = (int(rng.integers(2, 40)), int(rng.integers(2, 25)))
-        colour = tuple(int(c) for c in rng.integers(0, 255, 3))
+        colour = tuple(int(c) for c in rng.integers(0, 210, 3))
         cv2.ellipse(place, centre, axes, int(rng.integers(0, 180)), 0, 360, colour, -1, cv2.LINE_AA)
     pictures = []
     for n in range(round(seconds * RATE)):
@@ -126,6 +126,7 @@ def observe(shots: Sequence[Shot]) -> Analysis:
         times=times,
         scores=scores,
         luma=np.array([(16 + 0.86 * g.mean(), 0.86 * g.std()) for g in gray], np.float32),
+        focus=np.zeros((len(times), 3), np.float32),
         letterbox=np.zeros(4, np.float32),
         sample_times=times,
         sample_bytes=np.concatenate(jpegs).astype(np.uint8),
@@ -206,7 +207,7 @@ def test_the_opening_is_left_out_up_to_its_last_title(opening: list[Shot]) -> No
 
 
 def test_a_cold_open_is_story_and_the_title_after_it_is_not() -> None:
-    cold, title = story(8, 500), lettered([scene(520, 4)], [(0.5, "THE LONG WAY", 0.16)])
+    cold, title = story(6, 500), lettered([scene(520, 4)], [(0.5, "THE LONG WAY", 0.16)])
     found = look([], [*cold, *title, *story(80)], [])
     start = seconds(cold)
     assert found.lost == pytest.approx(4)
@@ -229,7 +230,8 @@ def test_cards_amid_a_silent_film_are_left_out_and_end_nothing() -> None:
     for n in range(20):
         silent += [scene(n, 5), card([(0.5, f"Meanwhile, in town {n}", 0.09)], 3)]
     found = look([], [*silent, scene(40, 6)], [])
-    assert found.lost == pytest.approx(20 * 3)
+    # cards so near to the beginning are opening titles as well, and cost the two scenes between them
+    assert 20 * 3 <= found.lost <= 20 * 3 + 2 * 5
 
 
 def test_test_bars_a_flash_and_one_colour_are_blank() -> None:
@@ -253,11 +255,23 @@ def test_test_bars_a_flash_and_one_colour_are_blank() -> None:
     assert blank == [0, 5, 10]
 
 
+def grained(shots: list[Shot], blur: float) -> list[Shot]:
+    """The same with a grain on what is seen, as surfaces have it, out of focus by so many px; 0: sharp."""
+    grain = cv2.GaussianBlur(np.random.default_rng(0).normal(0, 60, (SIZE[1], SIZE[0], 1)), (0, 0), 1)[:, :, None]
+
+    def focus(picture: U8) -> U8:
+        seen = (picture + grain).clip(0, 255).astype(np.uint8)
+        return np.asarray(cv2.GaussianBlur(seen, (0, 0), blur) if blur else seen, np.uint8)
+
+    return [[focus(picture) for picture in shot] for shot in shots]
+
+
 def test_a_shot_out_of_focus_is_blurred_and_a_soft_film_is_not() -> None:
-    soft = [[np.asarray(cv2.GaussianBlur(p, (0, 0), 5), np.uint8) for p in shot] for shot in story(10)]
-    shots = cut_shots(observe([*story(5), soft[6], *story(3, 20)]), ShotSettings(), GUARDS)
+    pictures = [*grained(story(5), 0), *grained([scene(30, 4)], 3), *grained(story(3, 20), 0)]
+    shots = cut_shots(observe(pictures), ShotSettings(), GUARDS)
     assert [number for number, flags in enumerate(shots.flags) if "blurred" in flags] == [5]
-    assert not any("blurred" in flags for flags in cut_shots(observe(soft), ShotSettings(), GUARDS).flags)
+    soft = cut_shots(observe(grained(story(10), 3)), ShotSettings(), GUARDS)
+    assert not any("blurred" in flags for flags in soft.flags)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])

@@ -102,7 +102,9 @@ def test_every_frame_is_the_one_that_the_edit_list_says(made: Made) -> None:
             wanted[cut.start_frame + k] = on_screen
     shown = [read_barcode(picture) for _, picture in pictures(made.outcome.trailer)]
     assert len(shown) == edit.output.frames
-    wrong = {n: (shown[n], frame) for n, frame in wanted.items() if shown[n] != frame}
+    # a barcode cannot be read while the picture comes from black or goes to black
+    lit = range(edit.output.fade_in, edit.output.frames - edit.output.fade_out)
+    wrong = {n: (shown[n], frame) for n, frame in wanted.items() if shown[n] != frame and n in lit}
     assert not wrong
     assert len(wanted) > 200
 
@@ -154,7 +156,8 @@ def test_the_gate_passes_and_the_files_are_there(made: Made) -> None:
     assert figures["true_peak_dbtp"] <= -1
     assert figures["frames"] == made.edit.output.frames
     length = float(made.edit.output.frames / made.edit.output.frame_rate)
-    assert length == pytest.approx(TRACK_SECONDS, abs=float(1 / made.edit.output.frame_rate))
+    # as long as the music; a little less where the film's shots are enough for less
+    assert TRACK_SECONDS - 1 < length <= TRACK_SECONDS + float(1 / made.edit.output.frame_rate)
     page = outcome.report.read_text()
     assert page.count("data:image/jpeg;base64,") == len(made.edit.pieces)
     assert "http://" not in page
@@ -227,7 +230,7 @@ def test_fewer_shots_than_slots_make_fewer_slots_and_a_warning(track: Path, site
 def test_a_single_shot_is_refused_and_nothing_is_left(track: Path, site: Site, tmp_path: Path) -> None:
     film = barcode_film(tmp_path / "one.mp4", frame_rate=Fraction(25), shots=[200], size=(160, 90))
     out = tmp_path / "out"
-    with pytest.raises(NoSolutionError, match=r"shot\(s\) of the film can be used"):
+    with pytest.raises(NoSolutionError, match="has 1 shot"):
         make(film.path, track, out / "a.mp4", site, FAST)
     assert not out.exists()
 
