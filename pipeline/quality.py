@@ -93,7 +93,10 @@ def _check_against_film(
     checks = []
     if seen.times:
         burned = config.narration.subtitles is Subtitles.burned
-        checks = [check_colour(seen, choose_colours(film).tags), check_repeats(seen, edit, config.gate.repeats)]
+        checks = [
+            check_colour(seen, choose_colours(film).tags),
+            check_repeats(seen, edit, config.gate.repeats, judged=config.guards.twins),
+        ]
         try:
             compared = compare_with_film(seen, edit, film, burned=burned, progress=tell)
         except InputError as error:

@@ -22,7 +22,9 @@ from pipeline.records import F32, U8, Bool, Check, EditList, Film
 THUMBNAIL_WIDTH = 320
 COMPARED_SIDE = 36  # px of the shorter side; grain and what an encoder changes average out, a shot stays itself
 BLACK_LUMA, BLACK_DEVIATION = 18.0, 2.5  # 0..255; night is as dark, and shows something
-SAME_PICTURE = 0.02  # mean luma change below which a picture repeats the last
+# mean luma difference to the first picture of a stretch that stands still: an encoder refines a still by 0.8, and its key
+# frames jump; what moves at all, or zooms slowly, is past it within 2.5 s
+STILL = 1.0
 # With the film at hand a picture is black, or stands still, only where the film's own is not and does not
 NOT_BLACK = 4.0  # mean difference of the film's picture to the trailer's black one
 MOVES = 1.0  # mean difference that adds up over LONGEST_FROZEN in film that moves
@@ -47,7 +49,7 @@ REPEATED = 0.6 * SAME_VIEW
 class Seen:
     """What one decode of the trailer saw, by picture.
 
-    luma: mean and deviation; change: mean luma change to the last one; colours: sets of tags met. With an edit list:
+    luma: mean and deviation; still: whether it repeats the first of a stretch; colours: sets of tags met. With an edit list:
     thumbnails, copies: of the middle pictures, as JPEG (k,) and for likeness.py; small: every picture, BGR, compared_size().
     Without: holes: [first, last) of the black stretches that have the same view before and after them.
     """
@@ -56,7 +58,7 @@ class Seen:
     heard: Heard
     times: list[float] = field(default_factory=list)
     luma: list[tuple[float, float]] = field(default_factory=list)
-    change: list[float] = field(default_factory=list)
+    still: list[bool] = field(default_factory=list)
     colours: set[tuple[int, int, int, int]] = field(default_factory=set)
     thumbnails: dict[int, U8] = field(default_factory=dict)
     copies: dict[int, F32] = field(default_factory=dict)
@@ -81,7 +83,7 @@ def watch(path: Path, edit: EditList | None, heard: Heard, progress: Callable[[f
     streams, pictures = watch_trailer(path, THUMBNAIL_WIDTH, hear=heard.add)
     expected = expected or round(streams.seconds * float(streams.frame_rate))
     seen = Seen(streams, heard)
-    last: U8 | None = None
+    first: U8 | None = None  # of the stretch
     lit: Picture | None = None  # the last picture that was not black, and its number
     lit_at = 0
     for number, picture in enumerate(pictures):
@@ -89,9 +91,9 @@ def watch(path: Path, edit: EditList | None, heard: Heard, progress: Callable[[f
         mean, deviation = cv2.meanStdDev(gray)
         seen.times.append(picture.time)
         seen.luma.append((float(mean[0, 0]), float(deviation[0, 0])))
-        seen.change.append(np.inf if last is None else cv2.norm(gray, last, cv2.NORM_L1) / gray.size)
+        seen.still.append(first is not None and cv2.norm(gray, first, cv2.NORM_L1) < STILL * gray.size)
         seen.colours.add(picture.colour)
-        last = gray
+        first = first if seen.still[-1] else gray
         if number in middles:
             jpeg = cv2.imencode(".jpg", picture.bgr, [cv2.IMWRITE_JPEG_QUALITY, 82])[1]
             seen.thumbnails[number] = np.asarray(jpeg, np.uint8).reshape(-1)
@@ -149,7 +151,9 @@ def compare_with_film(
     reach = int(LONGEST_FROZEN * edit.output.frame_rate) + 1
     for number, cut in enumerate(edit.cuts):
         there = range(min(cut.frames, len(seen.small) - cut.start_frame))
-        shown = show_pictures(film, cut, edit, there, height=3 * height) if there else []
+        if not there:  # the file ends before this cut
+            continue
+        shown = show_pictures(film, cut, edit, there, height=3 * height)
         wanted = np.array([_shrink(picture[..., ::-1], (width, height)) for picture in shown], np.int16)
         got = np.array(seen.small[cut.start_frame : cut.start_frame + len(wanted)], np.int16)
         part = slice(cut.start_frame, cut.start_frame + len(wanted))
@@ -181,7 +185,7 @@ def compared_size(edit: EditList) -> tuple[int, int]:
 def check_pictures(seen: Seen, edit: EditList | None, compared: Compared | None) -> list[Check]:
     """Black and frozen stretches outside the cards, in seconds by the pictures' own times."""
     dark: Bool = np.array([is_black(mean, deviation) for mean, deviation in seen.luma])
-    black, still = dark.copy(), (np.array(seen.change) < SAME_PICTURE) & ~dark
+    black, still = dark.copy(), np.array(seen.still) & ~dark
     longest_black, longest_frozen = LONGEST_BLACK_ALONE, LONGEST_FROZEN_ALONE
     if compared is not None:
         longest_black, longest_frozen = LONGEST_BLACK, LONGEST_FROZEN
@@ -219,12 +223,16 @@ def check_difference(compared: Compared) -> Check:
     return Check("picture_difference", worst <= most, round(worst, 2), f"<= {most:.1f}")
 
 
-def check_repeats(seen: Seen, edit: EditList, most: int) -> Check:
-    """Pairs of cuts whose middle pictures are one picture's, as near as can be told; not where the user pinned both."""
+def check_repeats(seen: Seen, edit: EditList, most: int, *, judged: bool) -> Check:
+    """Pairs of cuts whose middle pictures are one picture's, as near as can be told; not where the user pinned both.
+
+    judged: the user does not allow the trailer to show a picture again (guards.twins).
+    """
     shown = [
         (seen.copies[middle], cut) for cut in edit.cuts if (middle := cut.start_frame + cut.frames // 2) in seen.copies
     ]
     copies = np.array([copy for copy, _ in shown], np.float32).reshape(len(shown), -1)
     alike = np.triu(measure_differences(copies, copies) < REPEATED, 1) if len(shown) else np.zeros((0, 0), bool)
     pairs = [(a, b) for a, b in np.argwhere(alike) if not (shown[a][1].pinned and shown[b][1].pinned)]
-    return Check("repeated_pictures", len(pairs) <= most, float(len(pairs)), f"<= {most}")
+    limit = f"<= {most}" if judged else "any: guards.twins is off"
+    return Check("repeated_pictures", not judged or len(pairs) <= most, float(len(pairs)), limit)

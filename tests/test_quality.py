@@ -252,6 +252,8 @@ def test_a_shot_that_the_film_itself_repeats_is_caught(good: Good, tmp_path: Pat
     assert failed(tmp_path / "t.mp4", edit, good.site) == {"repeated_pictures"}
     pinned = tuple(replace(cut, pinned=cut.shot in (0, 5)) for cut in edit.cuts)
     assert failed(tmp_path / "t.mp4", replace(edit, cuts=pinned), good.site) == set()  # the user wants both
+    config = load_config(None, [*SETTINGS, "guards.twins=false"]).model_dump(mode="json")
+    assert failed(tmp_path / "t.mp4", replace(edit, config=config), good.site) == set()
 
 
 @pytest.mark.parametrize("place", ["last", "first", "second"])
