@@ -16,6 +16,9 @@ log = logging.getLogger("trailer")
 
 DRAFT_PRESET, DRAFT_CRF = "veryfast", 28
 TRIAL_FRAMES, TRIAL_SECONDS = 3, 60.0
+# Pictures that x264 looks ahead: 30 to 60 by these presets. A cut has about 48; for half of that two thirds of the memory do
+LOOK_AHEAD = 20
+LONG_LOOKING = frozenset({"fast", "medium", "slow", "slower"})
 # Each encoder's own default quality: x264 23, x265 28, SVT-AV1 35. A crf keeps its distance to them by proportion.
 CRF_SCALE = {Codec.h264: 1.0, Codec.hevc: 28 / 23, Codec.av1: 35 / 23}
 SVT_PRESETS = {
@@ -105,6 +108,8 @@ def describe_software(name: str, video: VideoSettings) -> Encoder:
         options = {"cpu-used": str(speed), "crf": crf, "b:v": "0", "threads": "1", "row-mt": "0"}
     else:
         options = {"preset": preset, "crf": crf, "threads": "1"}
+        if preset in LONG_LOOKING:
+            options["rc-lookahead"] = str(LOOK_AHEAD)
     return Encoder(name, video.codec, False, tuple(options.items()))
 
 

@@ -27,7 +27,7 @@ REASONS = {
 OF_CREDITS = frozenset({"credits", "opening", "text"})  # what guards.credits is about
 WAIVED = frozenset({"blurred"})  # with the twins: what a film of few shots may show after all
 ENOUGH = 12  # shots to choose from; with fewer, a trailer shows twins sooner than end after a few seconds
-TWIN = "nearly the same picture as shot {}"
+TWIN_OF = "nearly the same picture as "  # followed by "shot N"
 
 BLACK_SHARE = 0.3  # of a shot's pictures
 LONGEST_HOLD = 1.0  # s that one picture may stand within a shot: a hole in the file, or a still
@@ -75,7 +75,7 @@ def _exclude_twins(shots: Shots, others: Set[int]) -> dict[int, str]:
     excluded = {}
     for group in groups.values():
         best = max(group, key=lambda n: min(1.0, shots.clear[n].duration / TWIN_SECONDS) + float(shots.energy[n]))
-        excluded.update({number: TWIN.format(best) for number in group if number != best})
+        excluded.update({number: f"{TWIN_OF}shot {best}" for number in group if number != best})
     return excluded
 
 

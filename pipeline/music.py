@@ -1,12 +1,12 @@
 """Cut a track into segments, one trailer slot each.
 
 Published (section 8 of the method): onset strength with hop 256 -> tempogram -> change points by ruptures' KernelCPD
-with the linear kernel, int(duration / 2) - 1 of them. Here they are then moved to where the ear hears an accent, and
-the lengths follow the loudness: long where the music is quiet, down to a beat where it is loud. What is ours and not
-the paper's is marked **choice**.
+with the linear kernel, int(duration / 2) - 1 of them. Here a change makes the accent next to it worth more, and the edges
+are the accents that are worth most and whose distances spread as the shots of real trailers do. What is ours and not the
+paper's is marked **choice**. hearing.py listens; music_parts.py brings the track to a length.
 
-Everything is a pure function of arrays; decode.py reads the file. A frame is one hop of the onset strength (11.6 ms).
-Times are seconds from the start of the used part of the track.
+Everything is a pure function of arrays; sound.py reads the file. A frame is one hop of the onset strength (11.6 ms). Times
+are seconds of what is played: the track's parts, one after the other.
 """
 
 from __future__ import annotations
@@ -26,27 +26,29 @@ from pipeline.settings import ASSETS, MusicSettings
 SHORTEST_TRACK = 4.0  # s; less holds no tempogram window
 # Lengths of segments that follow one another, in usual lengths. Any phrase may follow any other; the first comes first.
 PHRASES = (
-    (2.9, 0.9, 0.33, 0.33, 0.33, 0.6),
-    (1.4, 0.4, 2.4, 0.4, 0.4),
-    (0.6, 0.33, 0.33, 0.33, 2.2, 0.9),
-    (2.7, 0.33, 0.33, 0.33, 0.8),
+    (3.0, 0.9, 0.3, 0.3, 0.3, 0.3, 0.6),
+    (1.4, 0.35, 2.5, 0.35, 0.35),
+    (0.6, 0.3, 0.3, 0.3, 2.3, 0.9),
+    (2.8, 0.3, 0.3, 0.3, 0.8),
 )
 SPREAD = 0.3  # octaves that a segment may be off for a cost of 1
 FAR = 2.0  # times SPREAD, beyond which the cost grows in proportion: where there is nothing to cut on, so be it
 FAINT_COST = 6.0  # of an edge, times the square of what its onset is weaker than 1
-STEP_GAIN = 1.5  # off its cost, times what it is stronger
-BARE_COST, FILLER_COST = 9.0, 3.0  # of a beat that nothing is played on; of a place in a gap without accents
+STEP_GAIN = 4.0  # off its cost, times what it is stronger
+BARE_COST, FILLER_COST = 12.0, 3.0  # of a beat that nothing is played on; of a place in a gap without accents
 CHANGE = 0.4  # strength that a change of rhythm adds
 LAST_WEIGHT = 0.1  # of the last segment's length: the tail of the last hit lasts as long as it does
 PACE_WINDOW = 2.0  # s over which the loudness is taken
 PACE, PACE_DB = 2.5, 8.0  # segments are so many times shorter 8 dB above the median loudness, and longer 8 dB below
-RISE, CLIMAX_AT = 3.0, 0.8  # times faster at 0.8 of the trailer than at its start, whatever the loudness
-PACE_BOUNDS = (0.65, 2.0)  # of the mean pace: never under 20 nor over 60 cuts a minute for long
-HELD, MIDDLE = 3.0, 2.0  # times the mean length that a segment may last, where shots may be held and elsewhere
+RISE, CLIMAX_AT = 4.0, 0.8  # times faster at 0.8 of the trailer than at its start, whatever the loudness
+PACE_BOUNDS = (0.62, 2.2)  # of the mean pace: never under 20 nor over 60 cuts a minute for long
+HELD, MIDDLE = 3.0, 2.2  # times the mean length that a segment may last, where shots may be held and elsewhere
+SHORTEST_HELD = 4.0  # no shot is held longer than this part of the trailer
 OPENING, BREATH = 0.25, 8.0  # share of the trailer at its start, s before the climax, where shots may be held
-TOO_LONG = 50.0  # cost of twice the longest
+CALM = 0.6  # of the usual pace and below: bursts are so much slower there, in octaves
+TOO_LONG = 60.0  # cost of twice the longest
 WINDOW = 20.0  # s that are looked back for the edge before
-TRIES = 8  # of the clock's speed, to come near the count
+TRIES, STEP = 8, 1.25  # of the clock's speed, to come near the count, and times faster or slower at first
 SHORT, FEWEST = 15.0, 7  # s under which a trailer has so many segments, however long they should be: enough to cut with
 PEAK_STRENGTH = 0.8  # of an accent that nobody should speak into: 1 is as loud as the loudest tenth of the onsets
 
@@ -132,15 +134,22 @@ def place_edges(hearing: Hearing, changes: F64, length: float, count: int, setti
     clock = _make_clock(hearing, length, settings.mean_seconds)
     times, costs, heard = _list_edges(hearing, changes, length, settings)
     at = np.interp(times, grid, clock)
-    longest = settings.mean_seconds * np.where(_may_hold(hearing, times, length), HELD, MIDDLE)
-    best, speed = np.array([0.0, length]), count / at[-1]
+    pace = np.interp(times, grid[1:], np.diff(clock)) * FRAME_RATE * settings.mean_seconds
+    held = min(HELD, max(1.5, length / SHORTEST_HELD / settings.mean_seconds))
+    longest = settings.mean_seconds * np.where(_may_hold(hearing, times, length), held, min(MIDDLE, held))
+    best, speed, bounds = np.array([0.0, length]), count / at[-1], [0.0, np.inf]
     for _ in range(TRIES):
-        found = times[_find_path(times, at * speed, costs, heard, settings.min_seconds, longest)]
-        if abs(len(found) - 1 - count) < abs(len(best) - 1 - count):
+        found = times[
+            _find_path(times, at * speed, costs, heard, np.clip(pace, CALM, 1), settings.min_seconds, longest)
+        ]
+        short = count - (len(found) - 1)
+        if abs(short) < abs(count - (len(best) - 1)):
             best = found
-        if len(best) - 1 == count:
+        if not short:
             break
-        speed *= (count / (len(found) - 1)) ** 0.8
+        bounds[int(short < 0)] = speed
+        within = bounds[0] > 0 and bounds[1] < np.inf
+        speed = float(np.sqrt(bounds[0] * bounds[1]) if within else speed * STEP ** np.sign(short))
     return best
 
 
@@ -193,11 +202,12 @@ def _list_edges(hearing: Hearing, changes: F64, length: float, settings: MusicSe
     return times[order], costs[order], heard[order]
 
 
-def _find_path(times: F64, clock: F64, costs: F64, heard: Bool, least: float, longest: F64) -> I64:
+def _find_path(times: F64, clock: F64, costs: F64, heard: Bool, contrast: F64, least: float, longest: F64) -> I64:
     """Numbers of the edges of the cheapest way from times[0] to times[-1].
 
-    times, clock, costs, heard (n,): of every possible edge. longest (n,): seconds of a segment that ends there, beyond
-    which it costs more and more. A state says which part of which phrase the segment that ends there is.
+    times, clock, costs, heard (n,): of every possible edge. contrast, longest (n,): of a segment that ends there: the share
+    of octaves by which short ones are shorter than usual, and the seconds beyond which it costs more and more. A state
+    says which part of which phrase the segment that ends there is.
     """
     parts = [(phrase, place) for phrase, units in enumerate(PHRASES) for place in range(len(units))]
     units = np.log2([PHRASES[phrase][place] for phrase, place in parts])
@@ -223,7 +233,8 @@ def _find_path(times: F64, clock: F64, costs: F64, heard: Bool, least: float, lo
         seconds = times[i] - times[first:last]
         steps = np.log2(np.maximum(clock[i] - clock[first:last], 1e-9))
         both = heard[first:last] & heard[i]
-        wanted = np.where(both[:, None], units, 0.0)  # no bursts where nothing is heard
+        here = np.where(units < 0, contrast[i] * units, units)
+        wanted = np.where(both[:, None], here, 0.0)  # no bursts where nothing is heard
         wanted = np.maximum(wanted, (steps - np.log2(seconds / least))[:, None])  # nobody wants less than the least
         miss = np.abs(steps[:, None] - wanted) / SPREAD
         weight = LAST_WEIGHT if i == n - 1 else 1.0

@@ -27,12 +27,12 @@ from pipeline.records import F32, F64, I64, Bool, Span
 
 JOIN_SECONDS = 0.03  # s over which a part fades into the next, up to the join: the attack after it stays as it is
 SOFT_START = 0.008  # s in which a part from the middle of a track comes in at the trailer's start
-QUIET_LEAD, QUIET_TAIL = 0.5, 1.0  # s of silence before and after the music that are left alone
+QUIET_LEAD, QUIET_TAIL = 0.5, 1.0  # s of silence that may be before the music, and that may stay after it
 MOST_SILENCE = 0.6  # s that may be silent at the end, so that beats and length agree
 RING, WHOLE_RING = 0.3, 3.0  # s after the last hit: at least; as long as a tail is missed
 LONGEST_FADE = 1.5  # s
 LEAST_PART = 4.0  # s of a part that begins or ends the trailer
-LEAST_LOOP = 2.0  # s
+LEAST_LOOP = 1.4  # s
 FEWEST_POINTS = 8  # beats (or accents) without which joins are tried every GRID s
 GRID = 0.25  # s
 REGULAR = 0.12  # deviation of the beats' intervals, in beats, up to which bars can be counted
@@ -44,10 +44,12 @@ LEVEL_DB = 8.0  # by which a join may make the music quieter at a cost of 1
 RISE_DB = 4.0  # by which the music should be louder in the trailer's climax than in its first third
 # costs; 1 is a join at any beat that happens to be in the same place of the bar
 ODD_BARS = 0.1  # for what is no multiple of two bars, and again of four
-NO_RISE = 1.0  # at no rise of loudness at all
-NO_ENDING, NO_OPENING, LATE_START = 1.0, 0.5, 0.15  # the track's own ending, its own opening, its first bars left out
+NO_RISE, TIME_TO_RISE = 1.0, 30.0  # at no rise of loudness at all, in a trailer of so many s
+NO_ENDING, NO_OPENING, LATE_START = 1.0, 0.7, 0.15  # the track's own ending, its own opening, its first bars left out
 SHORT_TAIL, SILENT_TAIL = 0.15, 0.2
 AGAIN = 0.1  # for every time that a loop is played once more
+LOOPS, MOST_OTHER = 24, 3  # jumps back that are tried, and how often the second of two may be taken
+ACROSS = 0.6  # of a join's cost where opening meets ending: what follows need not be what would have followed
 UNEVEN = 1.0  # opening and ending of very different lengths
 TRIED = 400  # candidates, best joins first, whose whole course is looked at
 
@@ -86,7 +88,7 @@ def find_body(hearing: Hearing, duration: float) -> Span:
         return Span(0.0, duration)
     first, end = audible[0] / FRAME_RATE, min(duration, (audible[-1] + 1) / FRAME_RATE)
     start = float(first - QUIET_LEAD / 5) if first > QUIET_LEAD else 0.0
-    return Span(start, float(end) if duration - end > QUIET_TAIL else duration)
+    return Span(start, float(min(duration, end + QUIET_TAIL)))
 
 
 def arrange(samples: F32, sample_rate: int, hearing: Hearing, length: float) -> Arrangement:
@@ -116,9 +118,9 @@ def arrange(samples: F32, sample_rate: int, hearing: Hearing, length: float) -> 
 def _find_body(hearing: Hearing, duration: float) -> _Body:
     span = find_body(hearing, duration)
     played = hearing.accents[hearing.strength >= FAINT]
-    last = float(played[-1]) if len(played) else span.start
     audible = np.flatnonzero(hearing.loudness > -RANGE_DB)
     end = min(span.end, float(audible[-1] + 1) / FRAME_RATE) if len(audible) else span.end
+    last = float(played[-1]) if len(played) else end
     return _Body(span.start, end, last, min(end, max(last + RING, end - 2 * WHOLE_RING)), end + MOST_SILENCE)
 
 
@@ -140,9 +142,9 @@ def _find_points(samples: F32, sample_rate: int, hearing: Hearing, body: _Body) 
         regular = float(np.std(steps) / np.median(steps)) < REGULAR
     else:
         times = hearing.accents
-    times = times[(times >= body.start) & (times <= max(body.last, body.start)) & (times - LEAD > 0)] - LEAD
+    times = times[(times > body.start + LEAD) & (times <= min(body.last, body.early))] - LEAD
     if len(times) < FEWEST_POINTS:
-        times, regular = np.arange(body.start + GRID, body.end, GRID), False
+        times, regular = np.arange(body.start + GRID, body.early - GRID, GRID), False
     rows = _describe(samples, sample_rate, times, body.end)
     frames = np.round(np.append(times, body.end) * FRAME_RATE).astype(np.int64)
     power = _sum_power(hearing)
@@ -154,12 +156,13 @@ def _find_points(samples: F32, sample_rate: int, hearing: Hearing, body: _Body) 
 def _describe(samples: F32, sample_rate: int, times: F64, end: float) -> F64:
     """(m, 12 + 13): chroma and MFCCs between each time and the next, so scaled that distances compare."""
     with hold_librosa():
-        from librosa import resample
-        from librosa.feature import chroma_stft, mfcc
+        from librosa import power_to_db, resample
+        from librosa.feature import chroma_stft, melspectrogram, mfcc
 
         sound = samples if sample_rate == RATE else resample(samples, orig_sr=sample_rate, target_sr=RATE)
         chroma = chroma_stft(y=sound, sr=RATE, n_fft=4096, hop_length=FEATURE_HOP, tuning=0.0, norm=None)
-        timbre = mfcc(y=sound, sr=RATE, n_mfcc=14, n_fft=2048, hop_length=FEATURE_HOP)
+        bands = melspectrogram(y=sound, sr=RATE, n_fft=2048, hop_length=FEATURE_HOP)
+        timbre = mfcc(S=power_to_db(bands, top_db=None), n_mfcc=14)
     edges = np.append(times, max(end, times[-1] + 2 * FEATURE_HOP / RATE)) * RATE / FEATURE_HOP
     frames = np.clip(np.round(edges).astype(np.int64), 0, chroma.shape[1] - 1)
     frames[1:] = np.maximum(frames[1:], frames[:-1] + 1)
@@ -222,7 +225,12 @@ def _cut(points: F64, unlike: F64, bar: int, hearing: Hearing, body: _Body, leng
                 if (j - i) % bar == 0:
                     end = float(points[j] + wanted[i])
                     share = float(first[i]) / length
-                    cost = unlike[i, j] + late + _tail_cost(end, body) + UNEVEN * max(0.0, abs(share - 0.45) - 0.2) * 4
+                    cost = (
+                        ACROSS * unlike[i, j]
+                        + late
+                        + _tail_cost(end, body)
+                        + UNEVEN * max(0.0, abs(share - 0.45) - 0.2) * 4
+                    )
                     found.append((cost, [Span(float(start), float(points[i])), Span(float(points[j]), end)]))
     # one part with the track's ending, or one that ends on a boundary
     for start in starts[:1] + list(points):
@@ -235,26 +243,55 @@ def _cut(points: F64, unlike: F64, bar: int, hearing: Hearing, body: _Body, leng
             found.append((missing + NO_ENDING + 4 * off, [Span(float(start), end)]))
     if not found and bar == 1:
         return [Span(body.end - length, body.end)]
-    return _choose(found, power)
+    return _choose(found, power, length)
 
 
 def _loop(points: F64, unlike: F64, bar: int, hearing: Hearing, body: _Body, length: float) -> list[Span] | None:
-    """A track that is too short, a stretch of it played several times. None where the bars do not allow it."""
+    """A track that is too short, one or two stretches of it played several times. None where the bars do not allow it.
+
+    The track may begin some beats into its first bar, so that whole bars and the length agree.
+    """
     found: list[tuple[float, list[Span]]] = []
-    least, most = length - (body.late - body.start), length - (body.early - body.start)
-    numbers = np.arange(len(points))
-    for times in range(1, int(most / LEAST_LOOP) + 1):
-        low = np.searchsorted(points, points - most / times - 1e-9)
-        high = np.minimum(np.searchsorted(points, points - max(least / times, LEAST_LOOP), "right"), numbers)
-        for i in np.flatnonzero(high > low):
-            for j in range(int(low[i]), int(high[i])):
-                if (i - j) % bar == 0:
-                    lag = float(points[i] - points[j])
-                    end = length + body.start - times * lag
-                    cost = unlike[i, j] * np.sqrt(times) + AGAIN * (times - 1) + _tail_cost(end, body)
-                    middle = [Span(float(points[j]), float(points[i]))] * (times - 1)
-                    found.append((cost, [Span(body.start, float(points[i])), *middle, Span(float(points[j]), end)]))
-    return _choose(found, _sum_power(hearing))
+    for skipped, start in enumerate([body.start, *points[: bar if bar > 1 else 0]]):
+        least, most = length - (body.late - start), length - (body.early - start)
+        back = _find_loops(points, unlike, bar, max(0, skipped))
+        for i, j in back:
+            for times in range(1, int(most / float(points[i] - points[j])) + 1):
+                left = most - times * float(points[i] - points[j])
+                others = [((i, j), 0)] if left <= most - least else []
+                for other in back:
+                    lag = float(points[other[0]] - points[other[1]])
+                    more = int(left / lag)
+                    if 1 <= more <= MOST_OTHER and left - more * lag <= most - least:
+                        others.append((other, more))
+                for other, more in others:
+                    jumps = [(i, j)] * times + [other] * more
+                    if more and other[0] <= j + bar:  # it would be passed already
+                        continue
+                    parts = _follow(points, jumps, start, length)
+                    cost = unlike[i, j] * np.sqrt(times) + unlike[other] * np.sqrt(more) + AGAIN * (len(jumps) - 1)
+                    found.append((cost + LATE_START * skipped / 2 + _tail_cost(parts[-1].end, body), parts))
+    return _choose(found, _sum_power(hearing), length)
+
+
+def _find_loops(points: F64, unlike: F64, bar: int, first: int) -> list[tuple[int, int]]:
+    """The best jump back, (from, to), for each number of bars; the LOOPS best of them."""
+    best = []
+    for lag in range(bar, len(points) - first, bar):
+        to = first + int(np.argmin(np.diagonal(unlike, -lag)[first:]))
+        if points[to + lag] - points[to] >= LEAST_LOOP:
+            best.append((to + lag, to))
+    return sorted(best, key=lambda jump: float(unlike[jump]))[:LOOPS]
+
+
+def _follow(points: F64, jumps: Sequence[tuple[int, int]], start: float, length: float) -> list[Span]:
+    """The parts of a course that starts there, takes the jumps one after the other, and lasts `length`."""
+    parts, at, left = [], float(start), length
+    for come, go in jumps:
+        parts.append(Span(at, float(points[come])))
+        left -= parts[-1].duration
+        at = float(points[go])
+    return [*parts, Span(at, at + left)]
 
 
 def _tail_cost(end: float, body: _Body) -> float:
@@ -262,10 +299,11 @@ def _tail_cost(end: float, body: _Body) -> float:
     return SHORT_TAIL * missed**2 + SILENT_TAIL * max(0.0, end - body.end) / MOST_SILENCE
 
 
-def _choose(found: list[tuple[float, list[Span]]], power: F64) -> list[Span] | None:
-    """The cheapest, when it also counts whether the music rises."""
+def _choose(found: list[tuple[float, list[Span]]], power: F64, length: float) -> list[Span] | None:
+    """The cheapest, when it also counts whether the music rises, in a trailer that has the time for it."""
+    weight = NO_RISE * min(1.0, length / TIME_TO_RISE)
     best = sorted(found, key=lambda one: one[0])[:TRIED]
-    return min(best, key=lambda one: one[0] + NO_RISE * _miss_rise(one[1], power))[1] if best else None
+    return min(best, key=lambda one: one[0] + weight * _miss_rise(one[1], power))[1] if best else None
 
 
 def _sum_power(hearing: Hearing) -> F64:
@@ -328,8 +366,7 @@ def _blend(before: F32, after: F32) -> F32:
     up = ((np.arange(len(before)) + 1) / (len(before) + 1)).astype(np.float32)
     gain = 1 / np.sqrt(up**2 + (1 - up) ** 2 + 2 * alike * up * (1 - up))
     shape = (-1, *(1,) * (before.ndim - 1))
-    blended = before * ((1 - up) * gain).reshape(shape) + after * (up * gain).reshape(shape)
-    return np.asarray(blended, np.float32)
+    return np.asarray(before * ((1 - up) * gain).reshape(shape) + after * (up * gain).reshape(shape), np.float32)
 
 
 def join_hearing(hearing: Hearing, parts: Sequence[Span], total: float) -> Hearing:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -48,8 +48,13 @@ def read_frames(
     streams: Sequence[VideoStream | AvAudioStream],
     damage: Damage,
     span: tuple[float, float] = (-np.inf, np.inf),
+    *,
+    before: Callable[[Packet[Any]], None] | None = None,
 ) -> Iterator[object]:
-    """Decoded frames in the order of the file; damaged packets are counted where their time lies within the span."""
+    """Decoded frames in the order of the file; damaged packets are counted where their time lies within the span.
+
+    before: is called with each packet before it is decoded.
+    """
     packets = container.demux(*streams)
     while True:
         try:
@@ -59,6 +64,8 @@ def read_frames(
             return
         if packet is None:
             return
+        if before is not None:
+            before(packet)
         try:
             yield from packet.decode()
         except FFmpegError:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import html
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from itertools import pairwise
 from urllib.parse import quote
 
 import cv2
 import numpy as np
 
+from pipeline.coverage import PARTS, PUBLISHED, measure_coverage
+from pipeline.guards import TWIN_OF
 from pipeline.records import U8, Cut, EditList, QualityReport
 
 ENCODER_KEYS = ("encoder", "encoder_licence", "encoder_weights")  # older edit lists have the first alone
@@ -31,7 +34,9 @@ video { width: 100%; max-height: 70vh; background: #000; border-radius: .4rem; }
 .bar { height: .3rem; background: var(--soft); } .bar i { display: block; height: 100%; background: #3f7fd0; }
 .strip { position: relative; height: 2.2rem; background: var(--soft); border-radius: .3rem; }
 .strip i { position: absolute; top: 0; bottom: 0; background: #3f7fd0; min-width: 2px; border-radius: 1px; }
-.strip i.out { background: #c6282855; }
+.strip i.out { background: #c6282899; top: 70%; }
+details { border-bottom: 1px solid var(--line); padding: .2rem 0; } details p { margin: .2rem 1rem; opacity: .85; }
+summary { cursor: pointer; }
 table { border-collapse: collapse; width: 100%; }
 td, th { text-align: left; padding: .25rem .5rem; border-bottom: 1px solid var(--line); }
 .failed { color: var(--bad); font-weight: 600; } .passed { color: var(--good); }
@@ -113,19 +118,35 @@ def _sheet_items(edit: EditList, thumbnails: Sequence[U8]) -> str:
         picture = base64.b64encode(bytes(thumbnail)).decode()
         if isinstance(piece, Cut):
             text = f"<b>{piece.slot + 1}</b> · {at}<br>shot {piece.shot} at {clock(piece.source.start)}"
+            text += _how_shown(piece, edit.output.frame_rate)
+            shown = piece.caption
             label, bar = (
                 f"slot {piece.slot + 1}, shot {piece.shot}",
                 f'<i style="width:{100 * piece.confidence:.0f}%"></i>',
             )
         else:
             text, label, bar = f"{at}<br>card", f"card: {piece.text}", ""
-        shown = piece.caption if isinstance(piece, Cut) else ""
+            shown = piece.note
         caption = f'<p class="caption">{html.escape(shown)}</p>' if shown else ""
         items.append(
             f'<li><img alt="{html.escape(label, quote=True)}" src="data:image/jpeg;base64,{picture}">'
             f'<div class="bar" title="confidence">{bar}</div><p>{text}</p>{caption}</li>'
         )
     return "".join(items)
+
+
+def _how_shown(cut: Cut, frame_rate: Fraction) -> str:
+    """What was done to a cut beyond cutting it."""
+    ways = []
+    if cut.pinned:
+        ways.append("pinned")
+    if cut.speed < 1:
+        ways.append(f"slowed down to {100 * cut.speed:.0f} %")
+    if cut.dissolve:
+        ways.append(f"dissolves in over {float(cut.dissolve / frame_rate):.2f} s")
+    if not cut.sound:
+        ways.append("without its sound")
+    return f"<br>{', '.join(ways)}" if ways else ""
 
 
 def _lines(edit: EditList) -> str:
@@ -155,7 +176,27 @@ def _coverage(edit: EditList, excluded: Mapping[str, str]) -> str:
         )
     return (
         f'<div class="strip" role="img" aria-label="the film from start to end; used shots marked">{"".join(marks)}</div>'
-        "<p>The film from its start to its end: used shots blue, shots that could not be chosen red.</p>"
+        "<p>The film from its start to its end: used shots blue and high, shots that could not be chosen red and low.</p>"
+        + _coverage_table(edit)
+    )
+
+
+def _coverage_table(edit: EditList) -> str:
+    coverage = measure_coverage(edit)
+    rows = []
+    for (first, last), count, share, usual in zip(
+        pairwise(PARTS), coverage.counts, coverage.shares, PUBLISHED, strict=True
+    ):
+        begin, end = (clock(edit.film.start + part * edit.film.duration) for part in (first, last))
+        rows.append(
+            f"<tr><td>{100 * first:g} – {100 * last:g} %</td><td>{begin} – {end}</td><td>{count}</td>"
+            f'<td>{100 * share:.0f} %<div class="bar"><i style="width:{100 * share:.0f}%"></i></div></td>'
+            f'<td>{100 * usual:.0f} %<div class="bar"><i style="width:{100 * usual:.0f}%"></i></div></td></tr>'
+        )
+    head = "<tr><th>part of the film</th><th>from – to</th><th>shots</th><th>share</th><th>usual in trailers</th></tr>"
+    return (
+        f"<table>{head}{''.join(rows)}</table>"
+        f"<p>{100 * coverage.distance:.0f} % of the shots would have to come from elsewhere for the usual shares.</p>"
     )
 
 
@@ -164,9 +205,20 @@ def _left_out(edit: EditList, excluded: Mapping[str, str] | None) -> str:
         return "<p>Not known: the film is cut differently now than when this trailer was planned.</p>"
     if not excluded:
         return "<p>Nothing: every shot could be chosen.</p>"
-    counts = Counter(excluded.values())
-    rows = "".join(f"<tr><td>{html.escape(reason)}</td><td>{count}</td></tr>" for reason, count in counts.most_common())
-    return f"<p>{len(excluded)} of {len(edit.shots)} shots could not be chosen.</p><table>{rows}</table>"
+    groups: dict[str, list[str]] = {}
+    for number, reason in sorted((int(shot), reason) for shot, reason in excluded.items()):
+        kind, of, other = reason.partition(TWIN_OF)
+        at = f"{clock(edit.shots[number].start)} (shot {number}{f', as {other}' if of else ''})"
+        groups.setdefault(f"{kind}{of}another" if of else kind, []).append(at)
+    folds = "".join(
+        f"<details><summary>{html.escape(kind)}: {len(times)}</summary><p>{html.escape(' · '.join(times))}</p></details>"
+        for kind, times in sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
+    )
+    seconds = sum(edit.shots[int(shot)].duration for shot in excluded)
+    return (
+        f"<p>{len(excluded)} of {len(edit.shots)} shots could not be chosen, {100 * seconds / edit.film.duration:.0f} % "
+        f"of the film. Film times:</p>{folds}"
+    )
 
 
 def _quality_rows(quality: QualityReport) -> str:

@@ -9,19 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.ssmp.generate import generate
+from pipeline.coverage import PARTS, PUBLISHED
 from pipeline.errors import NoSolutionError
-from pipeline.records import F64, Bool, Selection, Shots
+from pipeline.records import F32, F64, I64, Bool, Selection, Shots
 from pipeline.settings import SelectionSettings
 from pipeline.slots import Slots
 
 Predict = Callable[[NDArray[np.int64]], NDArray[np.float64]]
 
 SLOWED = 0.2  # weight of a shot that would have to be slowed down: any other that fits is better
+ALIKE = 0.85  # cosine from which two shots look alike: a flying squirrel three times 0.87, cuts of one scene 0.6 to 0.8
 FEWEST_OF_SCENE = 2  # shots that a scene may always give
-# Where trailers take their shots from: shares of the film's length, and the mean share of a trailer's shots in each part
-# (CMTD, field figures).
-PART_EDGES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.945, 1.0)
-PART_SHARES = (0.169, 0.19, 0.26, 0.198, 0.133, 0.049)
 
 
 def select_shots(
@@ -32,6 +30,7 @@ def select_shots(
     excluded: Mapping[int, str],
     settings: SelectionSettings,
     *,
+    looks: I64,
     track: str,
     model: dict[str, str],
     seed: int,
@@ -39,7 +38,8 @@ def select_shots(
 ) -> Selection:
     """Fill every slot with a shot of its own that is long enough for it, slowed down by slots.slow_down at most.
 
-    predict: assignment (J,), -1 open -> probabilities (J, I). seconds (I,): the longest cut that each shot can give.
+    predict: assignment (J,), -1 open -> probabilities (J, I). seconds (I,): the longest cut that each shot can give. looks
+    (I,): number of the group of shots that look alike; a scene, and a look, give no more than they may.
     The seed gives the uniforms that SSMP draws against. Raises NoSolutionError when no complete filling exists.
     """
     if len(excluded) >= len(shots):
@@ -58,8 +58,7 @@ def select_shots(
         pins=pins,
         bans=sorted(excluded),
         fits=fits,
-        groups=shots.scenes,
-        most_of_group=max(FEWEST_OF_SCENE, round(settings.scene_share * len(slots))),
+        groups=[(shots.scenes, max(FEWEST_OF_SCENE, round(settings.scene_share * len(slots)))), (looks, 1)],
         decoder=settings.decoder.value,
         max_rounds=settings.max_rounds,
     )
@@ -77,6 +76,23 @@ def select_shots(
         pinned=tuple(sorted(pins or {})),
         warnings=slots.warnings,
     )
+
+
+def group_looks(vectors: F32) -> I64:
+    """(I,) Number of the group of each shot: shots of a group all look alike to the encoder. vectors (I, d): unit rows.
+
+    What all shots have in common is taken off first, for no shot of a film is far from another. Complete linkage: any two
+    of a group are alike, so that a film does not run together through what lies between.
+    """
+    from scipy.cluster.hierarchy import fcluster, linkage
+
+    if len(vectors) < 3:
+        return np.arange(len(vectors))
+    own = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
+    own /= np.maximum(np.linalg.norm(own, axis=1, keepdims=True), 1e-12)
+    rows, columns = np.triu_indices(len(own), 1)
+    apart = np.clip(1 - (own @ own.T)[rows, columns], 0, 2)
+    return np.asarray(fcluster(linkage(apart, "complete"), 1 - ALIKE, "distance"), np.int64)
 
 
 def steer(predict: Predict, weights: F64) -> Predict:
@@ -119,8 +135,8 @@ def weigh_order(slots: Slots, shots: Shots, weight: float) -> F64:
     places = (middles - start) / max(end - start, 1e-9)
     told = np.array(slots.edges, np.float64)
     share = (told[:-1] + told[1:]) / 2 / told[-1]
-    told_until = PART_EDGES[-2]  # what comes after it is the part that trailers keep to themselves
-    shares = np.cumsum([0.0, *PART_SHARES[:-1]]) / sum(PART_SHARES[:-1])
-    wanted = np.interp(share, shares, np.array(PART_EDGES[:-1]) / told_until)
+    told_until = PARTS[-2]  # what comes after it is the part that trailers keep to themselves
+    shares = np.cumsum([0.0, *PUBLISHED[:-1]]) / sum(PUBLISHED[:-1])
+    wanted = np.interp(share, shares, np.array(PARTS[:-1]) / told_until)
     factors = np.exp(-weight * (wanted[:, None] - places[None, :]) ** 2)
     return factors if slots.button is None else np.concatenate([factors, np.ones((1, len(shots)))])

@@ -112,7 +112,7 @@ class SelectionSettings(Section):
     """Most rounds of prediction before the open slots are filled at once."""
     energy_weight: float = Field(2.0, ge=0, le=20)
     """How strongly loud music asks for moving pictures; 0: not at all."""
-    order_weight: float = Field(12.0, ge=0, le=200)
+    order_weight: float = Field(24.0, ge=0, le=200)
     """How strongly the trailer keeps to the film's order; 0: not at all."""
     scene_share: float = Field(0.15, ge=0.01, le=1)
     """Most that one scene of the film may give of the trailer's shots, as a share; two in any case."""

@@ -47,7 +47,7 @@ from pipeline.records import (
 )
 from pipeline.render import RENDER_VERSION, render_trailer
 from pipeline.script import Captions, Lines, Narration, Script
-from pipeline.selection import select_shots
+from pipeline.selection import group_looks, select_shots
 from pipeline.settings import GuardSettings, Site, TrailerConfig
 from pipeline.shots import cut_shots
 from pipeline.slots import SHARE_ASKED, SHARE_SHOWN, Slots, longest_trailer, plan_slots
@@ -243,6 +243,7 @@ def select(
             seconds,
             excluded,
             config.selection,
+            looks=group_looks(described.vectors),
             track=grid.track.fingerprint,
             model={"name": path.stem, "sha256": checkpoint.sha256},
             seed=config.seed,

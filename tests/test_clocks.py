@@ -13,7 +13,9 @@ import pytest
 from pipeline import analysis as module
 from pipeline.analysis import read_samples
 from pipeline.media import probe_film
+from pipeline.pictures import show_pictures
 from pipeline.records import F64, U8, Film
+from tests.plans import plan_edit, take
 from tests.synthetic import analyse
 from tests.test_analysis import Recorded, assert_same
 
@@ -152,6 +154,30 @@ def test_sampled_pictures_are_upright_in_square_pixels(films: Path, name: str) -
     assert difference(picture, witness) < SAME_PICTURE
     for wrong in (picture[::-1], picture[:, ::-1], picture[::-1, ::-1]):
         assert difference(wrong, witness) > SAME_PICTURE
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *TURNED,
+        *STRETCHED,
+        *RATES,
+        *VARIABLE,
+        *CODECS,
+        "gen/interlaced_mpeg2.mpg",
+        "gen/starts_at_1h.ts",
+        "gen/prores.mov",
+    ],
+)
+def test_a_cut_shows_the_picture_that_ffmpeg_shows_then(films: Path, name: str) -> None:
+    """The render's own chain, at the time of a picture in the middle of the file: upright, in its colours, the right one."""
+    path = films / "odd" / name
+    film, times = probe_film(path), witness_times(path)
+    number = len(times) // 2
+    cut = take(film, float(times[number]) + 1e-4, 1)
+    (shown,) = show_pictures(film, cut, plan_edit(film, [cut]), [0], height=180)
+    witness = witness_picture(path, film, number, (shown.shape[1], shown.shape[0]))[..., ::-1]
+    assert difference(shown, witness) < SAME_PICTURE
 
 
 def difference(one: U8, other: U8) -> float:

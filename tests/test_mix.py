@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from pipeline.loudness import measure_loudness, measure_samples
 from pipeline.media import find_ffmpeg
-from pipeline.mix import RATE, duck_curve, frame_to_sample, mix_sound
-from pipeline.records import Cut, Placement, Span
+from pipeline.mix import RATE, choose_fade, duck_curve, frame_to_sample, mix_sound
+from pipeline.records import Cut, Music, Placement, Span
 from pipeline.settings import SoundSettings
 
 NTSC = Fraction(24000, 1001)
@@ -95,6 +95,16 @@ def test_music_that_goes_on_is_faded_out_and_music_that_ends_is_not() -> None:
     whole = mix(music, [], (), Fraction(24), 96, film_db=-12)
     assert np.abs(faded[-200:]).max() < 0.01
     assert np.abs(whole[-200:]).max() > 0.4
+
+
+def test_the_fade_is_the_planned_one_unless_the_trailer_ends_before_its_music() -> None:
+    plain = Music(Path("t.ogg"), "0", 10.0, (0.0,))
+    assert choose_fade(plain, 50.0, 60.0) == 0.0  # the track ends there
+    assert choose_fade(plain, 40.0, 60.0) == 1.2
+    parts = replace(plain, parts=(Span(0.0, 10.0), Span(40.0, 60.0)), fade_seconds=0.5)
+    assert choose_fade(parts, 30.0, 60.0) == 0.5
+    assert choose_fade(parts, 25.0, 60.0) == 1.2
+    assert choose_fade(replace(parts, fade_seconds=0.0), 30.0, 60.0) == 0.0
 
 
 def test_places_do_not_drift_over_many_cuts() -> None:

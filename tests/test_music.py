@@ -25,7 +25,6 @@ from pipeline.errors import InputError
 from pipeline.hearing import FRAME_RATE, HOP, RATE, Hearing, listen, make_tempogram
 from pipeline.music import (
     choose_bed,
-    choose_offset,
     find_changes,
     place_edges,
     rank_loudness,
@@ -39,8 +38,9 @@ BEDS = ("dark_rise", "bright_step")
 SETTINGS = MusicSettings()
 FRAME = 1 / 24  # s of picture; a cut is on the beat when it is less than one picture off
 ON_CLICK = 0.006  # s; an accent is placed on a 2.9 ms grid, from a 23 ms window whose half is guessed
-# measured on both beds: median 1 to 2 ms, 95 % within 6; layered drums do not attack in the same millisecond
-ON_BEAT = 0.010
+# measured on both beds: median 1 to 2 ms, 95 % within 12: layered drums do not attack in the same millisecond, and a soft
+# attack is placed at most 35 ms before where its onset strength peaks, for the ear hears it late as well
+ON_BEAT = 0.013
 
 
 def track_of(samples: F32, rate: int) -> Track:
@@ -107,7 +107,8 @@ def test_cuts_fall_on_the_clicks_and_where_the_music_steps(bpm: float) -> None:
     assert off(steps, starts_of(segments)).max() < ON_CLICK  # 14 dB up, 6 dB up, 22 dB down
     assert off(clicks, segments.beats).max() < ON_CLICK
     assert abs(60 / np.median(np.diff(segments.beats)) - bpm) < 1
-    assert len(segments) == 30  # one per mean_seconds
+    assert off(segments.accents, clicks).max() < ON_CLICK
+    assert abs(len(segments) - 30) <= 2  # one per mean_seconds
 
 
 def test_loud_music_is_cut_faster_than_quiet_music() -> None:
@@ -118,8 +119,8 @@ def test_loud_music_is_cut_faster_than_quiet_music() -> None:
     quiet, middle, loud = (
         lengths[(starts >= a) & (starts < b)].mean() for a, b in ((0, edge[0]), (edge[0], edge[1]), (edge[1], 60))
     )
-    assert quiet > 1.5 * middle
-    assert middle > loud
+    assert quiet > middle > loud
+    assert quiet > 1.3 * loud
     assert np.median(segments.energy[starts >= edge[1]]) > 0.6 > 0.4 > np.median(segments.energy[starts < edge[0]])
 
 
@@ -141,23 +142,13 @@ def test_sample_rate_and_level_do_not_matter(rate: int) -> None:
     assert off(starts_of(segments)[1:], clicks).max() < 2 * ON_CLICK  # np.interp dulls the attack a little
 
 
-def test_a_part_of_the_track_counts_from_its_own_start() -> None:
-    samples, clicks, _ = make_clicks(104, {0: 0.3, 30: 1.0})
-    segments = cut(samples, length=17.3, offset=21.7)
-    check_sound(segments, 17.3)
-    assert segments.offset == 21.7
-    assert off(starts_of(segments)[1:] + 21.7, clicks).max() < ON_CLICK
-    assert cut(samples, length=17.3).offset == 0.0
-    assert cut(samples, offset=21.7).duration == pytest.approx(60 - 21.7)
-
-
 @pytest.mark.parametrize(("mean", "least"), [(0.5, 0.5), (0.5, 0.4), (4.0, 2.0), (20.0, 10.0), (0.5, 10.0), (20.0, 0.2)])
 def test_settings_are_kept(mean: float, least: float) -> None:
     samples, clicks, _ = make_clicks(120, {0: 0.2, 15: 1.0}, 30.0)
     segments = cut(samples, settings=MusicSettings(mean_seconds=mean, min_seconds=least))
     check_sound(segments, 30.0, least)
     assert off(starts_of(segments)[1:], clicks).max(initial=0) < ON_CLICK
-    # a beat more where halves would be too short
+    # held at most three times the mean, a beat more where halves would be too short
     assert lengths_of(segments).max() <= max(3 * mean, 2 * least + 0.5) + ON_CLICK
 
 
@@ -226,7 +217,7 @@ def test_noise_has_no_beats() -> None:
         segments = cut(0.1 * np.random.default_rng(seed).standard_normal(len(T)))
         check_sound(segments, 30.0)
         assert len(segments.beats) == 0
-        assert lengths_of(segments).max() <= 4.0
+        assert lengths_of(segments).max() <= 8.0  # what is heard in it is a few chance onsets
 
 
 def test_one_hit_in_a_drone_is_a_cut() -> None:
@@ -241,7 +232,7 @@ def test_a_jingle_is_cut_too(seconds: float) -> None:
     t = T[: round(seconds * RATE)]
     segments = cut(np.sin(2 * np.pi * 660 * t) * np.exp(-(t % 0.5) * 8))
     check_sound(segments, len(t) / RATE)
-    assert len(segments) == int(seconds / 2)
+    assert 4 <= len(segments) <= 8  # a trailer must have something to cut with
 
 
 def test_what_cannot_be_used_is_said_with_its_figures() -> None:
@@ -249,10 +240,6 @@ def test_what_cannot_be_used_is_said_with_its_figures() -> None:
         cut(T[: 3 * RATE])
     with pytest.raises(InputError, match=r"lasts 0.00 s"):
         cut(T[:0])
-    with pytest.raises(InputError, match=r"lasts 30.00 s and cannot fill 40.00 s"):
-        cut(T, length=40.0)
-    with pytest.raises(InputError, match=r"lasts 30.00 s and cannot fill 20.00 s from 15.00 s on"):
-        cut(T, length=20.0, offset=15.0)
     with pytest.raises(InputError, match=r"3.50 s of music are asked for"):
         cut(T, length=3.5)
     broken = np.sin(T)
@@ -333,7 +320,8 @@ def test_beats_of_a_bed_are_found(bed: str) -> None:
     truth = np.array(facts["beats"])
     np.testing.assert_allclose(np.diff(truth), 60 / facts["tempo"], atol=2e-6)
     segments = cut(samples, 48000)
-    check_sound(segments, len(samples) / 48000)
+    check_sound(segments, segments.duration)
+    assert 0 <= len(samples) / 48000 - segments.duration < 1.0  # without the silence after its tail
     found = off(truth, segments.beats)
     assert np.mean(found < FRAME) > 0.97
     assert np.median(found) < ON_BEAT / 2
@@ -348,21 +336,13 @@ def test_segments_of_a_bed_look_like_a_trailers(bed: str) -> None:
     halves = np.arange(0, facts["duration"], 30 / facts["tempo"])
     assert np.mean(off(starts[1:], halves) < ON_BEAT) > 0.95  # on a beat or halfway
     assert 1.8 < lengths.mean() < 2.3
-    assert lengths.std() > 0.4 * lengths.mean()  # field.md: nearly as large; an even grid has 0
+    assert 0.7 < lengths.std() / lengths.mean() < 1.1  # of official trailers: 0.93 and 1.24; of an even grid 0
+    assert (lengths < 0.85).sum() >= 5  # bursts
+    assert lengths.max() < 6.5
     spans = {s["name"]: (s["start"] - FRAME, s["end"] - FRAME) for s in facts["sections"]}
-    mean = {name: lengths[(starts >= a) & (starts < b)].mean() for name, (a, b) in spans.items()}
-    assert mean["climax"] < 0.8 * mean["opening"]
+    mean = {name: lengths[(starts >= a) & (starts < b)].mean() for name, (a, b) in spans.items() if name != "stop-down"}
+    assert mean["climax"] < 0.5 * mean["opening"]
     assert off(np.array([spans["last hit"][0] + FRAME]), starts)[0] < ON_BEAT
-
-
-def test_a_shorter_trailer_keeps_the_last_hit(bed: str) -> None:
-    samples, truth = decode_bed(bed).mean(axis=0), np.array(facts_of(bed)["beats"])
-    offset = choose_offset(samples, 48000, 40.0)
-    assert truth[-1] + 2 < offset + 40.0 <= len(samples) / 48000
-    assert off(np.array([offset]), truth - 0.01)[0] < ON_BEAT  # it begins just before a beat
-    assert cut(samples, 48000, length=40.0, offset=offset).duration == 40.0
-    assert choose_offset(samples, 48000, len(samples) / 48000) == 0.0
-    assert choose_offset(samples, 48000, 100.0) == 0.0
 
 
 def test_the_script_composes_the_bundled_samples(bed: str) -> None:

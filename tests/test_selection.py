@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError, NoSolutionError
 from pipeline.records import Film, Shots, Span
-from pipeline.selection import select_shots, steer, weigh_energy, weigh_order
+from pipeline.selection import group_looks, select_shots, steer, weigh_energy, weigh_order
 from pipeline.settings import SelectionSettings
 from pipeline.slots import Slots
 
@@ -50,6 +50,7 @@ def choose(
         seconds,
         excluded or {},
         PLAIN,
+        looks=np.arange(10),
         track="t",
         model={},
         seed=1,
@@ -125,10 +126,21 @@ def test_a_shot_that_must_be_slowed_down_is_the_last_resort() -> None:
     seconds[[1, 4, 6]] = 2.0
     slots = Slots(Fraction(24), SLOTS.edges, 200, SLOTS.energy, slow_down=0.15)
     even = np.full((3, 10), 0.1)
-    chosen = select_shots(lambda a: even, shots(), slots, seconds, {}, PLAIN, track="t", model={}, seed=1)
+    chosen = select_shots(
+        lambda a: even, shots(), slots, seconds, {}, PLAIN, looks=np.arange(10), track="t", model={}, seed=1
+    )
     assert set(chosen.shots) == {1, 4, 6}
     chosen = select_shots(
-        lambda a: even, shots(), slots, np.minimum(seconds, 1.8), {}, PLAIN, track="t", model={}, seed=1
+        lambda a: even,
+        shots(),
+        slots,
+        np.minimum(seconds, 1.8),
+        {},
+        PLAIN,
+        looks=np.arange(10),
+        track="t",
+        model={},
+        seed=1,
     )
     assert len(set(chosen.shots)) == 3
 
@@ -141,9 +153,30 @@ def test_one_scene_gives_no_more_than_its_share() -> None:
     table = np.tile(np.where(scenes == 0, 0.16, 0.01), (5, 1))
 
     def choose(settings: SelectionSettings) -> list[int]:
-        chosen = select_shots(lambda a: table, film, slots, LONG, {}, settings, track="t", model={}, seed=3)
+        chosen = select_shots(
+            lambda a: table, film, slots, LONG, {}, settings, looks=np.arange(10), track="t", model={}, seed=3
+        )
         return [int(scenes[shot]) for shot in chosen.shots]
 
     bounded = choose(SelectionSettings(energy_weight=0, order_weight=0, scene_share=0.2))
     assert bounded.count(0) == 2
     assert choose(SelectionSettings(energy_weight=0, order_weight=0, scene_share=1)).count(0) > 2
+
+
+def test_shots_that_look_alike_form_a_group_and_what_lies_between_joins_none() -> None:
+    rng = np.random.default_rng(2)
+    common = rng.normal(size=64) * 3
+    kinds = rng.normal(size=(6, 64))
+    rows = np.concatenate([kinds[[k]] + 0.2 * rng.normal(size=(3, 64)) for k in range(6)]) + common
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    groups = group_looks(rows.astype(np.float32))
+    assert [len(set(groups[3 * k : 3 * k + 3].tolist())) for k in range(6)] == [1] * 6
+    assert len(set(groups.tolist())) == 6
+    assert group_looks(rows[:2].astype(np.float32)).tolist() == [0, 1]
+
+
+def test_of_shots_that_look_alike_one_is_shown() -> None:
+    table = prefer(0, 1, 2)
+    looks = np.array([0, 0, 0, 1, 2, 3, 4, 5, 6, 7])
+    chosen = select_shots(lambda a: table, shots(), SLOTS, LONG, {}, PLAIN, looks=looks, track="t", model={}, seed=1)
+    assert len(set(looks[list(chosen.shots)].tolist())) == 3

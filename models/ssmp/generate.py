@@ -6,7 +6,7 @@ compare it with. Pure numpy: the network is an argument. Slots and shots are cou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -63,8 +63,7 @@ def generate(
     pins: Mapping[int, int] | None = None,
     bans: Collection[int] | None = None,
     fits: NDArray[np.bool_] | None = None,
-    groups: NDArray[np.int64] | None = None,
-    most_of_group: int = 0,
+    groups: Sequence[tuple[NDArray[np.int64], int]] = (),
     decoder: Decoder = "self_corrective",
     max_rounds: int = 32,
     confidence_rounds: int | None = None,
@@ -80,8 +79,8 @@ def generate(
     pins: slot -> shot, fixed before the first round and visible to the model; a pin beats a ban.
     bans: shots never used. fits: (J, I), True = the shot is long enough for the slot. A slot only ever gets a shot that
     fits it, and no choice is made that leaves the other open slots without a complete matching: the next best is taken.
-    groups: (I,), number of the group of each shot; a group gives most_of_group shots at most (0: any), except where the
-    slots could not all be filled otherwise.
+    groups: ways to part the shots, each with (I,) the number of every shot's group, and how many shots a group may give; it
+    gives more only where the slots could not all be filled otherwise.
     decoder: "self_corrective" each visited slot's best shot is kept with probability q, which grows by p every round;
     "confidence" fixes the most confident slots of each prediction, one a round or, with confidence_rounds = K, a K-th;
     "greedy" one prediction; "left_to_right" one slot a prediction, first to last.
@@ -103,8 +102,8 @@ def generate(
         raise ValueError(f"uniforms must be (at least {max_rounds}, {n_slots})")
     allowed = _check(n_shots, n_slots, pins or {}, bans or (), fits)
     run = _Run(predict, allowed, pins or {}, order, renormalise and decoder == "self_corrective", watch)
-    if groups is not None and most_of_group:
-        run.bound_groups(groups, most_of_group)
+    for parting, most in groups:
+        run.bound_groups(parting, most)
     if decoder == "self_corrective":
         assert uniforms is not None
         run.correct(uniforms, max_rounds, progress=finish == "progress")
@@ -198,7 +197,9 @@ class _Run:
         self.hidden_again, self.revised, self.fixed_round = (np.zeros(n_slots, np.int64) for _ in range(3))
         self.q = np.zeros(n_slots)
         self.rounds = self.forced = 0
-        self.groups, self.left = np.zeros(0, np.int64), np.zeros(0, np.int64)
+        self.partings: list[
+            tuple[NDArray[np.int64], NDArray[np.int64]]
+        ] = []  # group of each shot; what each may still give
         for slot, shot in pins.items():
             self.shots[slot] = shot
             self.confidence[slot] = self.q[slot] = 1.0
@@ -296,24 +297,25 @@ class _Run:
         self.confidence[slot] = p
         self.fixed_round[slot] = self.rounds
         self.allowed[:, shot] = False
-        if len(self.groups):
-            self.count(shot)
+        for groups, left in self.partings:
+            self.count(shot, groups, left)
 
     def bound_groups(self, groups: NDArray[np.int64], most: int) -> None:
-        """From now on no group gives more than `most` shots; pins count."""
-        if groups.shape != (self.allowed.shape[1],):
-            raise ValueError(f"groups has shape {groups.shape}, expected {(self.allowed.shape[1],)}")
-        self.groups = np.unique(groups, return_inverse=True)[1]
-        self.left = np.full(len(self.groups), most)  # more entries than groups do no harm
+        """From now on no group of this parting gives more than `most` shots; pins count."""
+        if groups.shape != (self.allowed.shape[1],) or most < 1:
+            raise ValueError(
+                f"groups of shape {groups.shape} with {most}, expected {(self.allowed.shape[1],)} and 1 or more"
+            )
+        parting = np.unique(groups, return_inverse=True)[1], np.full(len(groups), most, np.int64)
+        self.partings.append(parting)
         for shot in self.shots[self.shots != OPEN].tolist():
-            self.count(shot)
+            self.count(shot, *parting)
 
-    def count(self, shot: int) -> None:
+    def count(self, shot: int, groups: NDArray[np.int64], left: NDArray[np.int64]) -> None:
         """Close a shot's group when it has given all that it may, if every open slot can still be filled."""
-        group = self.groups[shot]
-        self.left[group] -= 1
-        if self.left[group] <= 0:
-            rest = self.allowed & (self.groups != group)
+        left[groups[shot]] -= 1
+        if left[groups[shot]] <= 0:
+            rest = self.allowed & (groups != groups[shot])
             if _completable(rest, self.is_open):
                 self.allowed = rest
 

@@ -211,27 +211,21 @@ def test_a_group_gives_no_more_than_it_may_while_the_slots_can_be_filled():
                 12,
                 4,
                 uniforms=rng.random((32, 4)),
-                groups=groups,
-                most_of_group=1,
+                groups=[(groups, 1)],
                 decoder=decoder,
             )
             # four groups with one shot each fill four slots; a group that is absent must be made up for by another
             counts = np.bincount(groups[made.shots], minlength=4)
             assert counts.max() <= 1 + 4 - len(np.unique(groups)), decoder
-    pinned = generate(
-        lambda _: np.full((3, 6), 1 / 6),
-        6,
-        3,
-        uniforms=np.ones((32, 3)),
-        pins={0: 1, 1: 2},
-        groups=np.array([0, 0, 0, 0, 1, 1]),
-        most_of_group=2,
-    )
+    rows = np.full((3, 6), 1 / 6)
+    two = np.array([0, 0, 0, 0, 1, 1])
+    pinned = generate(lambda _: rows, 6, 3, uniforms=np.ones((32, 3)), pins={0: 1, 1: 2}, groups=[(two, 2)])
     assert pinned.shots[2] in (4, 5)  # pins count
+    both = generate(lambda _: rows, 6, 3, uniforms=np.ones((32, 3)), groups=[(two, 2), (np.arange(6) % 3, 1)])
+    assert len(set(both.shots % 3)) == 3
+    assert sorted(two[both.shots])[1:] != [0, 0]
     with pytest.raises(ValueError, match="groups"):
-        generate(
-            lambda _: np.full((1, 6), 1 / 6), 6, 1, uniforms=np.ones((32, 1)), groups=np.zeros(3, int), most_of_group=1
-        )
+        generate(lambda _: rows, 6, 3, uniforms=np.ones((32, 3)), groups=[(np.zeros(3, int), 1)])
 
 
 def test_the_uniforms_decide_and_nothing_else_does():
