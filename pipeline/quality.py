@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -26,7 +26,7 @@ from pipeline.quality_pictures import (
 )
 from pipeline.quality_plan import check_plan
 from pipeline.quality_sound import check_lines
-from pipeline.records import U8, Check, EditList, QualityReport
+from pipeline.records import U8, Check, EditList, Film, QualityReport
 from pipeline.render import find_film, make_mix
 from pipeline.settings import Site, Subtitles, TrailerConfig, parse_config
 
@@ -104,16 +104,22 @@ def _check_against_film(
         else:
             checks += [*check_pictures(seen, edit, compared), check_difference(compared)]
     if seen.heard.start is not None:
-        late = float(np.median([t - float(k / edit.output.frame_rate) for k, t in enumerate(seen.times)] or [0.0]))
-        try:
-            mix = make_mix(edit, film, config.sound)
-        except InputError as error:
-            checks.append(_unknown("sound_offset_seconds", error))
-        else:
-            checks += check_mix(seen.heard, late, mix, config.gate.offset_seconds)
+        checks += _check_against_mix(seen, edit, film, config)
         if edit.narration:
             checks += check_lines(seen.heard, edit, film, config.sound)
     return checks
+
+
+def _check_against_mix(seen: Seen, edit: EditList, film: Film, config: TrailerConfig) -> list[Check]:
+    late = float(np.median([t - float(k / edit.output.frame_rate) for k, t in enumerate(seen.times)] or [0.0]))
+    try:
+        try:
+            mix = make_mix(edit, film, config.sound)
+        except InputError:  # a voice may be gone, which lines_heard says: music and film are in step without it
+            mix = make_mix(replace(edit, narration=()), film, config.sound)
+    except InputError as error:
+        return [_unknown("sound_offset_seconds", error)]
+    return check_mix(seen.heard, late, mix, config.gate.offset_seconds)
 
 
 def _unknown(name: str, error: InputError) -> Check:

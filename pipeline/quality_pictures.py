@@ -212,7 +212,7 @@ def check_pictures(seen: Seen, edit: EditList | None, compared: Compared | None)
 def _check_longest(name: str, stretches: Sequence[tuple[float, float]], usual: float) -> Check:
     """The stretch that goes furthest over its limit, both in s; usual: the limit where there is none."""
     longest, most = max(stretches, key=lambda stretch: stretch[0] / stretch[1], default=(0.0, usual))
-    return Check(name, longest <= most + 1e-6, round(float(longest), 3), f"<= {most}")
+    return Check(name, bool(longest <= most + 1e-6), round(float(longest), 3), f"<= {most}")
 
 
 def check_difference(compared: Compared) -> Check:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -23,6 +24,7 @@ from pipeline.records import U8, Check, EditList, Placement, Span
 from pipeline.render import render_trailer
 from pipeline.settings import GateSettings, Site, load_config
 from pipeline.sound import read_track
+from pipeline.trailer import quality_to_json
 from pipeline.writing import write_film
 from tests.synthetic import SyntheticFilm, barcode_film
 from tests.trailers import SETTINGS, doctor, make_music, plan_trailer
@@ -54,7 +56,9 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Good:
 
 
 def checks(path: Path, edit: EditList | None, site: Site) -> dict[str, Check]:
-    return {check.name: check for check in check_trailer(path, edit, site).report.checks}
+    report = check_trailer(path, edit, site).report
+    json.loads(quality_to_json(report))  # what NumPy calls a figure or a truth, JSON does not
+    return {check.name: check for check in report.checks}
 
 
 def failed(path: Path, edit: EditList | None, site: Site) -> set[str]:
