@@ -136,9 +136,9 @@ def test_reasons_are_counted_by_the_first_of_each_shot() -> None:
         0: "black, a still picture",
         2: "nearly the same picture as shot 1",
         3: "black",
-        5: "one plain colour, or test bars",
+        5: "lettering",
     }
     assert count_reasons(why) == (
-        ", 2 not shown (black), 1 not shown (nearly the same picture as another), 1 not shown (one plain colour, or test bars)"
+        ", 2 not shown (black), 1 not shown (nearly the same picture as another), 1 not shown (lettering)"
     )
     assert count_reasons({}) == ""
