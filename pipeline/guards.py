@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence, Set
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence, Set
 from itertools import pairwise
 
 import numpy as np
@@ -64,6 +64,15 @@ def keep_out(shots: Shots, guards: GuardSettings) -> dict[int, str]:
     """exclude_shots(), strict where that leaves ENOUGH shots to choose from."""
     strict = exclude_shots(shots, guards)
     return strict if len(shots) - len(strict) >= ENOUGH else exclude_shots(shots, guards, strict=False)
+
+
+def count_reasons(excluded: Mapping[int, str]) -> str:
+    """How many shots are not shown for which reason: the first of each one's, which says the most."""
+    first = [
+        next((reason for reason in REASONS.values() if why.startswith(reason)), f"{TWIN_OF}another")
+        for why in excluded.values()
+    ]
+    return "".join(f", {count} not shown ({reason})" for reason, count in Counter(first).most_common())
 
 
 def _exclude_twins(shots: Shots, others: Set[int]) -> dict[int, str]:

@@ -9,7 +9,6 @@ narration_steps.py.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +25,7 @@ from pipeline.editfile import edit_to_json
 from pipeline.errors import NoSolutionError
 from pipeline.features import encode_shots
 from pipeline.framing import choose_size, find_active, follow_action
-from pipeline.guards import keep_out
+from pipeline.guards import count_reasons, keep_out
 from pipeline.languages import same_language
 from pipeline.media import check_readable, find_ffmpeg, fingerprint_file
 from pipeline.music import segment_music
@@ -197,9 +196,8 @@ def slots_of(
     try:
         slots = plan_slots(segments, usable, choose_frame_rate(analysis.film), config.edit)
     except NoSolutionError as error:
-        why = "".join(f", {count} not shown ({reason})" for reason, count in sorted(Counter(excluded.values()).items()))
-        has = f"the film lasts {analysis.film.duration:.1f} s and has {len(shots)} shot{'s' * (len(shots) != 1)}{why}"
-        raise NoSolutionError(f"{has}: {error}") from error
+        has = f"the film lasts {analysis.film.duration:.1f} s and has {len(shots)} shot{'s' * (len(shots) != 1)}"
+        raise NoSolutionError(f"{has}{count_reasons(excluded)}: {error}") from error
     return slots, seconds, excluded
 
 

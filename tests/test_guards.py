@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.editfile import read_edit
-from pipeline.guards import REASONS, exclude_shots, find_blurred
+from pipeline.guards import REASONS, count_reasons, exclude_shots, find_blurred
 from pipeline.records import EditList, Film, Shots, Span
 from pipeline.runner import LocalRunner
 from pipeline.settings import GuardSettings, Site, load_config
@@ -129,3 +129,16 @@ def test_with_the_guard_off_the_ending_is_shown_and_told(film: SyntheticFilm) ->
     made = [make(film, seed, "guards.ending=0") for seed in SEEDS]
     assert any(max(shown) >= SECRET * FRAMES for _, shown in made)
     assert all(ENDING in [placed.text for placed in edit.narration] for edit, _ in made)
+
+
+def test_reasons_are_counted_by_the_first_of_each_shot() -> None:
+    why = {
+        0: "black, a still picture",
+        2: "nearly the same picture as shot 1",
+        3: "black",
+        5: "lettering",
+    }
+    assert count_reasons(why) == (
+        ", 2 not shown (black), 1 not shown (nearly the same picture as another), 1 not shown (lettering)"
+    )
+    assert count_reasons({}) == ""
