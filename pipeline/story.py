@@ -15,12 +15,13 @@ BLACK_RUN = 0.1  # s; shorter darkness is a flash, not a fade
 BLACK_LUMA, BLACK_DEVIATION = 20.0, 12.0  # a dark picture with more contrast than this shows something
 CARD_LETTERS = 4  # a row of so many on a plain ground is lettering
 LETTERS_IN_STORY = 24  # foliage and fences reach 20 now and then
-TITLE_STANDS = 2.5  # s; fewer marks than these count where they are seen again within this time
+TITLE_STANDS = (0.4, 2.5)  # s; fewer marks than these count where they are seen again after so long, and not longer
 OPENING_GAP = 25.0  # s between two opening titles, or before the first; a title after more than that ends a cold open
 LOGO_MOST = 15.0  # s; studio logos last 3 to 12
 CREDITS_GAP = 6.0  # s without lettering that credits may have
 CREDITS_LEAST = 6.0  # s of lettering that count as credits
 CREDITS_DENSE = 0.45  # of the pictures in them; over moving pictures a third of the names are not seen
+CREDITS_OVER_STORY = 3.0  # as dense as what is taken for lettering amid the story: signs, intertitles, patterns
 CREDITS_REST = 0.5  # of the film from there on, lettered: then it is credits, whatever stands between them
 CREDITS_AFTER = 0.12  # of the film: credits over pictures may have scenes after them, so long
 CARDS_IN_STORY = 3  # a film with so many lettered cards amid its story has intertitles: silent, or in chapters
@@ -45,10 +46,10 @@ def find_lettering(glances: Glances) -> Bool:
     """(k,) which glances show lettering: many marks in rows, or some on a plain ground, or fewer that stand a while."""
     sure = (glances.letters >= LETTERS_IN_STORY) | (glances.card & (glances.letters >= CARD_LETTERS))
     likely = (glances.letters >= LETTERS) | glances.logo
-    again = np.zeros(len(likely), np.bool_)
-    for step in (1, -1):
-        near = np.abs(np.roll(glances.times, step) - glances.times) <= TITLE_STANDS
-        again |= np.roll(likely | sure, step) & near
+    marks = glances.times[likely | sure]
+    first, last = (np.searchsorted(marks, glances.times + step) for step in TITLE_STANDS)
+    latest, earliest = (np.searchsorted(marks, glances.times - step, "right") for step in TITLE_STANDS)
+    again = (last > first) | (latest > earliest)
     return np.asarray(sure | (likely & again), np.bool_)
 
 
@@ -109,6 +110,8 @@ def _find_credits(analysis: Analysis, glances: Glances, lettered: Bool) -> float
     tail = _find_tail(times, shown | dark | card, shown | card)
     early = (glances.times < since) & (glances.times >= find_zones(analysis)[0])
     silent = int((lettered & glances.card & early).sum()) >= CARDS_IN_STORY
+    usual = float(lettered[early].mean()) if early.any() else 0.0
+    least = max(CREDITS_DENSE, min(1.0, CREDITS_OVER_STORY * usual))
     marks = np.flatnonzero(shown)
     breaks = np.flatnonzero(np.diff(times[marks]) > CREDITS_GAP) if len(marks) else np.zeros(0, np.int64)
     for block in np.split(marks, breaks + 1):
@@ -117,7 +120,7 @@ def _find_credits(analysis: Analysis, glances: Glances, lettered: Bool) -> float
         first, last = int(block[0]), int(block[-1])
         within = slice(first, last + 1)
         length = held[within].sum()
-        dense = shown[within].sum() / max(1, (~dark[within] | shown[within]).sum()) >= CREDITS_DENSE
+        dense = shown[within].sum() / max(1, (~dark[within] | shown[within]).sum()) >= least
         rest = held[first:][shown[first:] | dark[first:]].sum() / held[first:].sum()
         plain = bool(card[block].mean() > 0.5 or dark[within].mean() > 0.5 or _on_black(analysis, times[block]))
         if length < CREDITS_LEAST or not dense:
