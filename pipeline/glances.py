@@ -56,6 +56,7 @@ def find_zones(analysis: Analysis) -> tuple[float, float]:
 
 def glance_at(analysis: Analysis, spans: Sequence[Span], clear: Sequence[Span]) -> Glances:
     """Look at the opening, the end, and a few pictures of every shot, each picture once."""
+    cv2.setNumThreads(1)  # pictures are small: OpenCV's own threads cost more than they bring
     times = analysis.sample_times
     shown = [choose_pictures(times, one, within) for one, within in zip(clear, spans, strict=True)]
     middles = [int(numbers[len(numbers) // 2]) for numbers in shown if len(numbers)]

@@ -21,6 +21,7 @@ LOGO_MOST = 15.0  # s; studio logos last 3 to 12
 CREDITS_GAP = 6.0  # s without lettering that credits may have
 CREDITS_LEAST = 6.0  # s of lettering that count as credits
 CREDITS_DENSE = 0.45  # of the pictures in them; over moving pictures a third of the names are not seen
+CREDITS_OVER_STORY = 3.0  # as dense as what is taken for lettering amid the story: signs, intertitles, patterns
 CREDITS_REST = 0.5  # of the film from there on, lettered: then it is credits, whatever stands between them
 CREDITS_AFTER = 0.12  # of the film: credits over pictures may have scenes after them, so long
 CARDS_IN_STORY = 3  # a film with so many lettered cards amid its story has intertitles: silent, or in chapters
@@ -109,6 +110,8 @@ def _find_credits(analysis: Analysis, glances: Glances, lettered: Bool) -> float
     tail = _find_tail(times, shown | dark | card, shown | card)
     early = (glances.times < since) & (glances.times >= find_zones(analysis)[0])
     silent = int((lettered & glances.card & early).sum()) >= CARDS_IN_STORY
+    usual = float(lettered[early].mean()) if early.any() else 0.0
+    least = max(CREDITS_DENSE, min(1.0, CREDITS_OVER_STORY * usual))
     marks = np.flatnonzero(shown)
     breaks = np.flatnonzero(np.diff(times[marks]) > CREDITS_GAP) if len(marks) else np.zeros(0, np.int64)
     for block in np.split(marks, breaks + 1):
@@ -117,7 +120,7 @@ def _find_credits(analysis: Analysis, glances: Glances, lettered: Bool) -> float
         first, last = int(block[0]), int(block[-1])
         within = slice(first, last + 1)
         length = held[within].sum()
-        dense = shown[within].sum() / max(1, (~dark[within] | shown[within]).sum()) >= CREDITS_DENSE
+        dense = shown[within].sum() / max(1, (~dark[within] | shown[within]).sum()) >= least
         rest = held[first:][shown[first:] | dark[first:]].sum() / held[first:].sum()
         plain = bool(card[block].mean() > 0.5 or dark[within].mean() > 0.5 or _on_black(analysis, times[block]))
         if length < CREDITS_LEAST or not dense:

@@ -18,7 +18,7 @@ from pipeline.settings import GuardSettings, ShotSettings
 from pipeline.shots import cut_shots
 
 SIZE = (320, 180)
-RATE = 4  # pictures a second, all of them kept
+RATE = 2  # pictures a second, all of them kept
 GUARDS = GuardSettings(ending=0, twins=False)
 FONT = Path(__file__).resolve().parents[1] / "assets/fonts/DejaVuSansCondensed-Bold.ttf"
 CREW = (
@@ -172,7 +172,7 @@ ENDS = {
     "a roll, black on white": [roll(20, WHITE)],
     "a roll on blue": [roll(20, (30, 50, 110))],
     "cards with a pause": [plain(NIGHT, 1), *name_cards(6, 3)],
-    "white cards that follow one another": name_cards(6, 3, WHITE, 0.25),
+    "white cards that follow one another": name_cards(6, 3, WHITE),
     "credits over pictures": lettered(
         story(4, 200), [(0.3, "Directed by Anna Almeida", 0.07), (0.45, "Jack Moreau", 0.09)]
     ),

@@ -1,0 +1,111 @@
+"""The page says where the shots come from, what was left out and what was done to a shot, and holds no foreign markup."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pipeline.coverage import PARTS, PUBLISHED, measure_coverage
+from pipeline.records import Card, Check, Cut, EditList, FilmReference, Music, Output, QualityReport, Span
+from pipeline.report import draw_report
+from pipeline.settings import TrailerConfig
+
+RATE = Fraction(25)
+QUALITY = QualityReport((Check("frames", True, 100.0, "100"), Check("black", False, "<b>", "<= 0.5")))
+
+
+def make_edit(*shots: int, film: float = 100.0, start: float = 0.0) -> EditList:
+    """A trailer of one second of each of these shots; the film has a hundred, equally long."""
+    step = film / 100
+    spans = tuple(Span(start + step * n, start + step * (n + 1)) for n in range(100))
+    cuts = tuple(
+        Cut(slot, shot, Span(spans[shot].start, spans[shot].start + 1.0), 25 * slot, 25)
+        for slot, shot in enumerate(shots)
+    )
+    card = Card("<i>END</i>", 25 * len(cuts), 25, "<u>soon</u>")
+    return EditList(
+        version="0",
+        seed=0,
+        title="<script>x</script>",
+        film=FilmReference(Path("f.mkv"), "f" * 32, film, RATE, 640, 360, start),
+        output=Output(640, 360, RATE, card.start_frame + card.frames, -14.0),
+        cuts=cuts,
+        cards=(card,),
+        narration=(),
+        music=Music(Path("t.ogg"), "t" * 32, 0.0, (0.0,)),
+        models={},
+        config=TrailerConfig().model_dump(mode="json"),
+        shots=spans,
+    )
+
+
+def draw(edit: EditList, excluded: dict[str, str] | None) -> str:
+    jpeg = np.asarray(cv2.imencode(".jpg", np.zeros((36, 64, 3), np.uint8))[1], np.uint8).reshape(-1)
+    return draw_report(edit, QUALITY, [jpeg] * len(edit.pieces), "t.mp4", excluded)
+
+
+def words(page: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page[page.index("<body>") :]))
+
+
+def test_coverage_counts_the_shots_of_each_part_and_measures_how_unusual_that_is() -> None:
+    assert sum(PUBLISHED) == pytest.approx(1, abs=0.002)  # as published, rounded
+    even = measure_coverage(make_edit(5, 15, 30, 60, 80, 97))
+    assert even.counts == (1, 1, 1, 1, 1, 1)
+    assert even.shares == pytest.approx([1 / 6] * 6)
+    assert even.distance == pytest.approx(sum(abs(p - 1 / 6) for p in PUBLISHED) / 2)
+    late = measure_coverage(make_edit(96, 97, 98, film=1000.0, start=3600.0))
+    assert late.counts == (0, 0, 0, 0, 0, 3)
+    assert late.distance == pytest.approx(1 - PUBLISHED[-1], abs=0.001)
+    usual = [
+        round(100 * low) + k for low, share in zip(PARTS, PUBLISHED, strict=False) for k in range(round(20 * share))
+    ]
+    assert measure_coverage(make_edit(*usual)).distance < 0.07
+
+
+def test_the_page_tells_the_parts_in_words() -> None:
+    text = words(draw(make_edit(5, 15, 30, 60), {}))
+    assert "0 – 10 % 0:00.0 – 0:10.0 1 25 % 17 %" in text
+    assert "94.5 – 100 % 1:34.5 – 1:40.0 0 0 % 5 %" in text
+    assert "of the shots would have to come from elsewhere for the usual shares" in text
+
+
+def test_what_was_left_out_is_told_by_reason_with_times_and_folded() -> None:
+    left_out = {
+        "12": "black",
+        "7": "nearly the same picture as shot 9",
+        "8": "nearly the same picture as shot 9",
+        "90": "<script>the ending</script>",
+    }
+    page = draw(make_edit(5), left_out)
+    text = words(page)
+    assert "4 of 100 shots could not be chosen, 4 % of the film" in text
+    assert "nearly the same picture as another: 2" in text
+    assert "0:07.0 (shot 7, as shot 9) · 0:08.0 (shot 8, as shot 9)" in text
+    assert "black: 1 0:12.0 (shot 12)" in text
+    assert page.count("<details>") == page.count("</details>") == 3
+    assert "Not known" in draw(make_edit(5), None)
+    assert "every shot could be chosen" in draw(make_edit(5), {})
+
+
+def test_what_was_done_to_a_shot_stands_under_it() -> None:
+    edit = make_edit(5, 15)
+    slow = Cut(0, 5, Span(5.0, 5.5), 0, 25, speed=0.5)
+    faded = replace(edit.cuts[1], dissolve=10, pinned=True, sound=False)
+    text = words(draw(replace(edit, cuts=(slow, faded)), {}))
+    assert "slowed down to 50 %" in text
+    assert "pinned, dissolves in over 0.40 s, without its sound" in text
+
+
+def test_nothing_that_others_wrote_becomes_markup_and_nothing_is_fetched() -> None:
+    page = draw(make_edit(5, 15), {"3": '"><img src=x onerror=alert(1)>'})
+    for foreign in ("<script", "<i>END", "<u>soon", "<img src=x", "<td><b></td>"):
+        assert foreign not in page
+    assert "&lt;u&gt;soon" in page
+    assert not re.search(r"(src|href)=\"(?!data:image/jpeg;base64,|t\.mp4)", page)
