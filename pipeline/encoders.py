@@ -19,7 +19,7 @@ TRIAL_FRAMES, TRIAL_SECONDS = 3, 60.0
 # Pictures that x264 looks ahead: 30 to 60 by these presets. A cut has about 48; for half of that two thirds of the memory do
 LOOK_AHEAD = 20
 LONG_LOOKING = frozenset({"fast", "medium", "slow", "slower"})
-# Each encoder's own default quality: x264 23, x265 28, SVT-AV1 35. A crf keeps its distance to them by proportion.
+# Each encoder's own default quality: x264 23, x265 28, SVT-AV1 35. A crf keeps its proportion to them.
 CRF_SCALE = {Codec.h264: 1.0, Codec.hevc: 28 / 23, Codec.av1: 35 / 23}
 SVT_PRESETS = {
     "ultrafast": 12,

@@ -298,7 +298,7 @@ class VideoSettings(Section):
     encoder: EncoderKind = EncoderKind.auto
     """`software`, a hardware encoder by name, or `auto`: a hardware encoder where one works, else software."""
     crf: int = Field(18, ge=0, le=40)
-    """Constant quality on x264's scale, whatever the codec; lower is better and larger."""
+    """Constant quality on x264's scale, put onto that of the codec; lower is better and larger."""
     preset: str = Field("medium", pattern="^(ultrafast|superfast|veryfast|faster|fast|medium|slow|slower)$")
     """Effort, as x264 names it."""
     max_height: int = Field(1080, ge=90, le=4320)

@@ -244,7 +244,7 @@ def test_memory_bounds_how_many_are_encoded_at_once(monkeypatch: pytest.MonkeyPa
 
     def jobs(width: int, height: int, pixel_format: str, out: tuple[int, int]) -> int:
         source = Film(Path("f"), "f", 0.0, 9.0, Fraction(24), width, height, 0, pixel_format=pixel_format)
-        return count_jobs(source, Output(*out, Fraction(24), 24, -14.0))
+        return count_jobs(source, Output(*out, Fraction(24), 24, -14.0), Codec.h264)
 
     assert jobs(1280, 720, "yuv420p", (1280, 720)) >= 4
     assert jobs(3840, 2160, "yuv420p10le", (1920, 1080)) == 1

@@ -249,14 +249,16 @@ def test_a_window_between_pixels_is_where_it_should_be() -> None:
 # Colours ----------------------------------------------------------------------------------------------------------
 
 
+KINDS = [
+    *("yuv420p", "yuv422p", "yuv444p", "yuv411p", "yuv410p", "yuv420p10le", "yuv422p10le", "yuv444p12le"),
+    *("yuva420p", "yuvj420p", "yuvj444p", "gbrp", "gbrp10le", "bgra"),
+]
+
+
 @pytest.mark.parametrize(
-    "pixel_format",
-    [
-        *("yuv420p", "yuv422p", "yuv444p", "yuv411p", "yuv410p", "yuv420p10le", "yuv422p10le", "yuv444p12le"),
-        *("yuva420p", "yuvj420p", "yuvj444p", "gbrp", "gbrp10le", "bgra"),
-    ],
+    ("pixel_format", "tags"),
+    [*((kind, "") for kind in KINDS), *((kind, tags) for kind in KINDS[:8:5] for tags in ("bt709", "smpte170m"))],
 )
-@pytest.mark.parametrize("tags", ["bt709", "smpte170m", ""])
 def test_any_kind_of_picture_keeps_its_colours(tmp_path: Path, pixel_format: str, tags: str) -> None:
     matrix = {"bt709": "bt709", "smpte170m": "smpte170m", "": "smpte170m"}[tags]  # small and untagged: BT.601
     said = f",setparams=color_primaries={tags}:color_trc={tags}:colorspace={tags}" if tags else ""
