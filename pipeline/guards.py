@@ -26,7 +26,7 @@ REASONS = {
 }
 OF_CREDITS = frozenset({"credits", "opening", "text"})  # what guards.credits is about
 WAIVED = frozenset({"blurred"})  # with the twins: what a film of few shots may show after all
-ENOUGH = 12  # shots to choose from; with fewer, a trailer shows twins sooner than end after a few seconds
+ENOUGH = 12  # shots to choose from; with fewer, a trailer shows blurred ones sooner than end after a few seconds
 TWIN_OF = "nearly the same picture as "  # followed by "shot N"
 
 BLACK_SHARE = 0.3  # of a shot's pictures
@@ -61,9 +61,12 @@ def exclude_shots(shots: Shots, guards: GuardSettings, *, strict: bool = True) -
 
 
 def keep_out(shots: Shots, guards: GuardSettings) -> dict[int, str]:
-    """exclude_shots(), strict where that leaves ENOUGH shots to choose from."""
+    """exclude_shots(), with blurred shots let in where fewer than ENOUGH are left; twins stay out, or the gate refuses them."""
     strict = exclude_shots(shots, guards)
-    return strict if len(shots) - len(strict) >= ENOUGH else exclude_shots(shots, guards, strict=False)
+    if len(shots) - len(strict) >= ENOUGH:
+        return strict
+    excluded = exclude_shots(shots, guards, strict=False)
+    return dict(sorted((excluded | (_exclude_twins(shots, excluded.keys()) if guards.twins else {})).items()))
 
 
 def count_reasons(excluded: Mapping[int, str]) -> str:
