@@ -61,7 +61,7 @@ def exclude_shots(shots: Shots, guards: GuardSettings, *, strict: bool = True) -
 
 
 def keep_out(shots: Shots, guards: GuardSettings) -> dict[int, str]:
-    """exclude_shots(), with blurred shots let in where fewer than ENOUGH are left; twins stay out, or the gate refuses them."""
+    """exclude_shots(), blurred shots let in where fewer than ENOUGH are left; twins stay out, or the gate refuses them."""
     strict = exclude_shots(shots, guards)
     if len(shots) - len(strict) >= ENOUGH:
         return strict
