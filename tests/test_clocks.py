@@ -172,11 +172,12 @@ def test_sampled_pictures_are_upright_in_square_pixels(films: Path, name: str) -
 def test_a_cut_shows_the_picture_that_ffmpeg_shows_then(films: Path, name: str) -> None:
     """The render's own chain, at the time of a picture in the middle of the file: upright, in its colours, the right one."""
     path = films / "odd" / name
-    film, times = probe_film(path), witness_times(path)
+    film = probe_film(path)
+    times = witness_times(film)
     number = len(times) // 2
     cut = take(film, float(times[number]) + 1e-4, 1)
     (shown,) = show_pictures(film, cut, plan_edit(film, [cut]), [0], height=180)
-    witness = witness_picture(path, film, number, (shown.shape[1], shown.shape[0]))[..., ::-1]
+    witness = witness_picture(film, number, (shown.shape[1], shown.shape[0]))[..., ::-1]
     assert difference(shown, witness) < SAME_PICTURE
 
 
