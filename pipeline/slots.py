@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pipeline.settings import EditSettings
 
 FEWEST_SLOTS = 3  # less is no trailer
 SHORTEST_SPLIT = 0.5  # s; a slot is not split into less
+BEFORE = 0.1  # of a frame that a cut may come before the attack that it belongs to
 SHORTEST_SLOT = 0.4  # s; a segment that the title cuts off so soon is part of the one before
 SHORTEST_WITH_BUTTON = 20.0  # s; a shorter trailer ends with its title
 SHARE_SHOWN, SHARE_ASKED = 0.75, 0.95  # of the usable shots that a trailer shows: by itself, when a length is asked for
@@ -82,10 +84,10 @@ def plan_slots(segments: Segments, seconds: Sequence[float], frame_rate: Fractio
     too few. Raises NoSolutionError when fewer than three slots can be filled.
     """
     total = round(Fraction(segments.duration).limit_denominator(10**6) * frame_rate)
-    edges = sorted({round(Fraction(s.start).limit_denominator(10**6) * frame_rate) for s in segments.spans} | {0})
+    edges = sorted({_frame_at(span.start, frame_rate) for span in segments.spans} | {0})
     edges = [edge for edge in edges if edge < total]
     beats, accents = (
-        [round(float(time * frame_rate)) for time in marks] for marks in (segments.beats, segments.accents)
+        [_frame_at(float(time), frame_rate) for time in marks] for marks in (segments.beats, segments.accents)
     )
     marks = (edges, beats, accents)
     lasting = _share_closing(float(total / frame_rate), settings)
@@ -116,6 +118,11 @@ def plan_slots(segments: Segments, seconds: Sequence[float], frame_rate: Fractio
         middles.append(sum(closing) / 2)
     energy = tuple(_energy_at(segments, middle / float(frame_rate)) for middle in middles)
     return Slots(frame_rate, tuple(edges), total - sooner, energy, tuple(warnings), closing, fitted.slow_down)
+
+
+def _frame_at(seconds: float, rate: Fraction) -> int:
+    """The frame that begins with what is heard then, or next: a picture that comes before its hit looks like a mistake."""
+    return max(0, math.ceil(seconds * float(rate) - BEFORE))
 
 
 def _energy_at(segments: Segments, seconds: float) -> float:

@@ -86,7 +86,7 @@ def test_title_last_beat_and_last_card_stand_on_the_musics_marks() -> None:
         card_seconds=2.5, button_seconds=2.0, end_text="coming soon", end_seconds=2.0, tagline="a line"
     )
     slots = plan_slots(segments(edges), [9.0] * 40, Fraction(24), config)
-    title, after, last = round(32.4 * 24), round(35.1 * 24), round(36.9 * 24)
+    title, after, last = 778, 843, 886  # the frames that begin at 32.4, 35.1 and 36.9 s, or next
     assert (slots.edges[-1], slots.closing) == (title, (after, last))
     assert slots.button == (after, last)
     assert (len(slots), slots.told, len(slots.lengths), len(slots.energy)) == (16, 15, 16, 16)
@@ -100,6 +100,13 @@ def test_title_last_beat_and_last_card_stand_on_the_musics_marks() -> None:
 def test_without_a_mark_in_reach_the_closing_stands_where_it_was_asked_for() -> None:
     slots = plan_slots(segments([0.0, 8.0, 16.0, 40.0]), [9.0] * 40, Fraction(25), EditSettings(card_seconds=3))
     assert (slots.edges[-1], slots.closing) == (35 * 25, (38 * 25, 40 * 25))
+
+
+def test_a_cut_never_comes_before_what_it_is_cut_to() -> None:
+    hits = [2.01, 3.98, 6.03, 8.02]
+    slots = plan_slots(segments([0.0, *hits, 10.0]), [5.0] * 10, Fraction(24), EditSettings(card_seconds=0))
+    late = [edge / 24 - hit for edge, hit in zip(slots.edges[1:], hits, strict=False)]
+    assert all(-0.1 / 24 <= seconds < 1 / 24 for seconds in late)
 
 
 def test_a_short_trailer_ends_with_its_title() -> None:
