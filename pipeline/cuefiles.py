@@ -26,7 +26,6 @@ _TIMES = re.compile(rf"^[^\S\n]*{_STAMP}[^\S\n]*(?:-{{1,3}}>|,(?=\d{{1,4}}:\d))[
 _ASS_TIME = r"[ \t]*(\d{1,2}):(\d{1,2}):(\d{1,2}(?:\.\d{1,3})?)[ \t]*"
 _DIALOGUE = re.compile(rf"^Dialogue:[^,\n]*,{_ASS_TIME},{_ASS_TIME},([^,\n]*),(?:[^,\n]*,){{5}}(.*)$", re.MULTILINE)
 _NOT_SPOKEN_STYLE = re.compile(r"(?:op|ed|opening|ending|songs?|lyrics?|karaoke|signs?|credits?)\b", re.IGNORECASE)
-_VTT_BLOCK = re.compile(r"(?:NOTE|STYLE|REGION)\b")
 
 
 def read_cue_file(path: Path, *, language: str = "und", frame_rate: Fraction = Fraction(24)) -> tuple[Cue, ...]:

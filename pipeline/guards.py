@@ -160,3 +160,16 @@ def find_blurred(sharpness: F64) -> Bool:
         return np.zeros(len(sharpness), np.bool_)
     detail, share, form = (sharpness / np.maximum(np.median(known, axis=0), 1e-6)).T
     return np.asarray((share < BLURRED_SHARE) & (detail < BLURRED_DETAIL) & (form > FORM), np.bool_)
+
+
+def find_bounds(shots: Shots, guards: GuardSettings) -> tuple[float, float]:
+    """From when to when the film's story may be told, s on its clock: after the opening, until the ending or the credits.
+
+    Where credits may be shown nothing bounds the end: they lie after the ending that may not be.
+    """
+    if not guards.credits:
+        return shots.film.start, shots.film.end
+    flagged = list(zip(shots.spans, shots.flags, strict=True))
+    begin = max((span.end for span, flags in flagged if "opening" in flags), default=shots.film.start)
+    end = min((span.start for span, flags in flagged if flags & {"ending", "credits"}), default=shots.film.end)
+    return begin, max(begin, end)

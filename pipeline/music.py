@@ -280,6 +280,14 @@ def rank_loudness(samples: F32, sample_rate: int, spans: tuple[Span, ...]) -> F3
     return np.asarray((rankdata(decibels) - 1) / (len(spans) - 1), np.float32)
 
 
+def describe_loops(segments: Segments) -> list[str]:
+    """A line that says that a track shorter than the trailer is played again; none where it is not."""
+    again = sum(after.start < before.end for before, after in pairwise(segments.parts))
+    if not again:
+        return []
+    return [f"the music is shorter than the trailer: {again} stretch{'es' * (again > 1)} of it played again"]
+
+
 # --- which music ------------------------------------------------------------------------------------------------------
 
 

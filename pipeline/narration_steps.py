@@ -32,7 +32,7 @@ log = logging.getLogger("trailer")
 
 # what place_lines reads of [narration]
 PLACING = {"score", "gap_seconds", "peak_seconds", "spread_weight", "quiet_weight"}
-LINES_VERSION, SCRIPT_VERSION, CAPTIONS_VERSION, NARRATION_VERSION = 1, 1, 1, 1
+LINES_VERSION, SCRIPT_VERSION, CAPTIONS_VERSION, NARRATION_VERSION = 2, 1, 1, 1
 
 
 def find_lines(

@@ -9,10 +9,9 @@ narration_steps.py.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,19 +19,19 @@ from pipeline import __version__
 from pipeline.analysis import Spread, Threads, analyse_film, count_cores
 from pipeline.cards import clear_cards, find_font
 from pipeline.choices import choose_network, find_checkpoint, name_models, warn_of_licences
-from pipeline.edit import choose_frame_rate, lay_out, make_cards, usable_seconds
+from pipeline.edit import choose_frame_rate, describe_slowed, lay_out, make_cards, usable_seconds
 from pipeline.editfile import edit_to_json
 from pipeline.errors import NoSolutionError
 from pipeline.features import encode_shots
 from pipeline.framing import choose_size, find_active, follow_action
-from pipeline.guards import count_reasons, keep_out
+from pipeline.guards import count_reasons, find_bounds, keep_out
 from pipeline.languages import same_language
 from pipeline.media import check_readable, find_ffmpeg, fingerprint_file
-from pipeline.music import segment_music
+from pipeline.music import describe_loops, segment_music
 from pipeline.quality import Measured, check_trailer
 from pipeline.records import (
+    F64,
     Analysis,
-    Cut,
     EditList,
     Features,
     Film,
@@ -47,7 +46,7 @@ from pipeline.records import (
 from pipeline.render import RENDER_VERSION, render_trailer
 from pipeline.script import Captions, Lines, Narration, Script
 from pipeline.selection import group_looks, select_shots
-from pipeline.settings import GuardSettings, Site, TrailerConfig
+from pipeline.settings import Site, TrailerConfig
 from pipeline.shots import cut_shots
 from pipeline.slots import SHARE_ASKED, SHARE_SHOWN, Slots, longest_trailer, plan_slots
 from pipeline.sound import choose_sound, read_track
@@ -60,8 +59,8 @@ VERSION: Mapping[str, int] = {
     "shots": 4,
     "features": 2,
     "music": 3,
-    "selection": 3,
-    "edit": 6,
+    "selection": 4,
+    "edit": 7,
     "render": RENDER_VERSION,
     "quality": 2,
 }
@@ -153,11 +152,16 @@ def encode(
     )
 
 
-def find_room(analysis: Analysis, shots: Shots, config: TrailerConfig) -> float:
-    """Seconds of trailer that the film's usable shots are enough for."""
+def judge_shots(analysis: Analysis, shots: Shots, config: TrailerConfig) -> tuple[F64, dict[int, str], list[float]]:
+    """The longest cut that each shot can give (n,), s; why some may not be shown; and what the others can give."""
     seconds = usable_seconds(shots, analysis.times, config.edit)
     excluded = keep_out(shots, config.guards)
-    usable = [float(s) for number, s in enumerate(seconds) if number not in excluded]
+    return seconds, excluded, [float(s) for number, s in enumerate(seconds) if number not in excluded]
+
+
+def find_room(analysis: Analysis, shots: Shots, config: TrailerConfig) -> float:
+    """Seconds of trailer that the film's usable shots are enough for."""
+    usable = judge_shots(analysis, shots, config)[2]
     share = SHARE_SHOWN if config.length is None else SHARE_ASKED
     return max(SHORTEST_ROOM, longest_trailer(usable, share, config.music.mean_seconds, config.edit))
 
@@ -185,14 +189,12 @@ def segment(
 
 def slots_of(
     analysis: Analysis, shots: Shots, segments: Segments, config: TrailerConfig
-) -> tuple[Slots, Any, dict[int, str]]:
+) -> tuple[Slots, F64, dict[int, str]]:
     """The trailer's grid, the longest cut that each shot can give, and why some shots may not be shown. Pure and quick.
 
     Raises NoSolutionError, with what the film has, when fewer than three slots can be filled.
     """
-    seconds = usable_seconds(shots, analysis.times, config.edit)
-    excluded = keep_out(shots, config.guards)
-    usable = [float(s) for number, s in enumerate(seconds) if number not in excluded]
+    seconds, excluded, usable = judge_shots(analysis, shots, config)
     try:
         slots = plan_slots(segments, usable, choose_frame_rate(analysis.film), config.edit)
     except NoSolutionError as error:
@@ -327,7 +329,7 @@ def make_edit(
         cuts = tuple(
             replace(one, focus=follow_action(seen, one.source, float(one.frames / rate), bars)) for one in cuts
         )
-        warnings += describe_slowed(cuts)
+        warnings += describe_slowed(cuts) + describe_loops(grid)
         lasts = float(slots.frames / rate)
         if config.length is not None and lasts < config.length - SHORT_OF:
             warnings.append(f"{lasts:.1f} s and not {config.length:g} s: the film has too few shots that may be shown")
@@ -372,12 +374,6 @@ def make_edit(
     return work.reuse_or_make("edit", VERSION["edit"], inputs, EditList, make)
 
 
-def describe_slowed(cuts: Sequence[Cut]) -> list[str]:
-    """A line that says which cuts are slowed down, and by how much; none where none is."""
-    slowed = [f"slot {cut.slot + 1} by {100 * (1 - cut.speed):.0f} %" for cut in cuts if cut.speed < 1]
-    return [f"slowed down, for their shots are too short: {', '.join(slowed)}"] if slowed else []
-
-
 def render(work: WorkDir, edit: Artifact[EditList], site: Site, *, progress: Progress) -> Made[Rendered]:
     """The file, in the work folder."""
     plan = edit.load()
@@ -414,19 +410,6 @@ def check(
         Measured,
         lambda: check_trailer(path, edit.load(), site, progress=progress),
     )
-
-
-def find_bounds(shots: Shots, guards: GuardSettings) -> tuple[float, float]:
-    """From when to when the film's story may be told, s on its clock: after the opening, until the ending or the credits.
-
-    Where credits may be shown nothing bounds the end: they lie after the ending that may not be.
-    """
-    if not guards.credits:
-        return shots.film.start, shots.film.end
-    flagged = list(zip(shots.spans, shots.flags, strict=True))
-    begin = max((span.end for span, flags in flagged if "opening" in flags), default=shots.film.start)
-    end = min((span.start for span, flags in flagged if flags & {"ending", "credits"}), default=shots.film.end)
-    return begin, max(begin, end)
 
 
 def mean_look(analysis: Analysis) -> tuple[float, float]:

@@ -12,9 +12,9 @@ import pytest
 
 from pipeline.editfile import edit_to_json, read_edit
 from pipeline.errors import InputError
+from pipeline.guards import find_bounds
 from pipeline.records import Film, Shots, Span
 from pipeline.settings import GuardSettings
-from pipeline.steps import find_bounds
 from tests.test_editfile import EDIT
 
 FILM = Film(Path("film.mkv"), "f" * 32, 10.0, 60.0, Fraction(24), 640, 360, 0)

@@ -156,8 +156,7 @@ def test_the_gate_passes_and_the_files_are_there(made: Made) -> None:
     assert figures["true_peak_dbtp"] <= -1
     assert figures["frames"] == made.edit.output.frames
     length = float(made.edit.output.frames / made.edit.output.frame_rate)
-    # as long as the music; a little less where the film's shots are enough for less
-    assert TRACK_SECONDS - 1 < length <= TRACK_SECONDS + float(1 / made.edit.output.frame_rate)
+    assert length == pytest.approx(TRACK_SECONDS, abs=float(1 / made.edit.output.frame_rate))
     page = outcome.report.read_text()
     assert page.count("data:image/jpeg;base64,") == len(made.edit.pieces)
     assert "http://" not in page
