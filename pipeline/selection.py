@@ -19,6 +19,7 @@ Predict = Callable[[NDArray[np.int64]], NDArray[np.float64]]
 
 SLOWED = 0.2  # weight of a shot that would have to be slowed down: any other that fits is better
 ALIKE = 0.85  # cosine from which two shots look alike: a flying squirrel three times 0.87, cuts of one scene 0.6 to 0.8
+SPARE = 1.2  # times the slots, the shots that the bounds on scenes leave to choose from
 FEWEST_OF_SCENE = 2  # shots that a scene may always give
 
 
@@ -58,7 +59,7 @@ def select_shots(
         pins=pins,
         bans=sorted(excluded),
         fits=fits,
-        groups=[(shots.scenes, max(FEWEST_OF_SCENE, round(settings.scene_share * len(slots)))), (looks, 1)],
+        groups=[(looks, 1), (shots.scenes, most_of_scene(shots, excluded, len(slots), settings.scene_share))],
         decoder=settings.decoder.value,
         max_rounds=settings.max_rounds,
     )
@@ -76,6 +77,18 @@ def select_shots(
         pinned=tuple(sorted(pins or {})),
         warnings=slots.warnings,
     )
+
+
+def most_of_scene(shots: Shots, excluded: Mapping[int, str], n_slots: int, share: float) -> int:
+    """How many shots a scene may give: its share of the slots, and more where the film's scenes are so few that they must.
+
+    As many as leave SPARE times the slots to choose from, or the bound would be given up wherever the last slots are.
+    """
+    sizes = np.bincount([int(scene) for shot, scene in enumerate(shots.scenes) if shot not in excluded])
+    most = max(FEWEST_OF_SCENE, round(share * n_slots))
+    while np.minimum(sizes, most).sum() < min(SPARE * n_slots, sizes.sum()):
+        most += 1
+    return most
 
 
 def group_looks(vectors: F32) -> I64:

@@ -59,7 +59,7 @@ VERSION: Mapping[str, int] = {
     "shots": 4,
     "features": 2,
     "music": 3,
-    "selection": 4,
+    "selection": 5,
     "edit": 7,
     "render": RENDER_VERSION,
     "quality": 2,

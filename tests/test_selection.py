@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError, NoSolutionError
 from pipeline.records import Film, Shots, Span
-from pipeline.selection import group_looks, select_shots, steer, weigh_energy, weigh_order
+from pipeline.selection import group_looks, most_of_scene, select_shots, steer, weigh_energy, weigh_order
 from pipeline.settings import SelectionSettings
 from pipeline.slots import Slots
 
@@ -161,6 +161,22 @@ def test_one_scene_gives_no_more_than_its_share() -> None:
     bounded = choose(SelectionSettings(energy_weight=0, order_weight=0, scene_share=0.2))
     assert bounded.count(0) == 2
     assert choose(SelectionSettings(energy_weight=0, order_weight=0, scene_share=1)).count(0) > 2
+
+
+def test_few_large_scenes_may_give_more_and_what_looks_alike_is_still_shown_once() -> None:
+    """Two scenes of ten shots and ten slots: no bound of two can hold, and it must not take the other bound with it."""
+    film = shots(count=20)
+    film = Shots(film.film, film.spans, film.flags, film.energy, film.luma, scenes=np.repeat([0, 1], 10))
+    assert most_of_scene(film, {}, 10, 0.15) == 6  # 1.2 times 10 shots to choose from
+    assert most_of_scene(film, dict.fromkeys(range(8), "out"), 10, 0.15) == 10
+    assert most_of_scene(shots(count=20), {}, 10, 0.15) == 2
+    slots = Slots(Fraction(24), tuple(range(0, 241, 24)), 240, (0.5,) * 10)
+    looks = np.array([0, 0, 0, *range(1, 18)])
+    table = np.tile(np.where(looks == 0, 0.2, 0.02), (10, 1))
+    chosen = select_shots(
+        lambda a: table, film, slots, np.full(20, 5.0), {}, PLAIN, looks=looks, track="t", model={}, seed=0
+    )
+    assert len(set(looks[list(chosen.shots)].tolist())) == 10
 
 
 def test_shots_that_look_alike_form_a_group_and_what_lies_between_joins_none() -> None:

@@ -175,7 +175,7 @@ def test_every_kind_is_learned_but_only_anchors_in_one_prediction(correct, world
 
 def test_bridges_need_both_neighbours(correct, world, films):
     """Measured, nothing / left / right / both: .06 / .19 / .23 / .72, .04 / .17 / .21 / .74, .11 / .11 / .25 / .31; on
-    another processor, by 600 films, .08 / .08 / .21 / .21, .14 / .20 / .56 / .54, .16 / .17 / .49 / .68: not every seed learns it.
+    another processor, by 600 films, .08 / .08 / .21 / .21, .14 / .20 / .56 / .54, .16 / .17 / .49 / .68: not all learn it.
 
     The left neighbour leaves the 4 shots of its scene, the right one the 6 shots of its look: .25 and .17 by chance.
     All other slots are hidden; deviation of 100 bridges .045.
