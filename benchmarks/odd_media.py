@@ -49,6 +49,7 @@ def main() -> int:
     parser.add_argument("--results", type=Path, help="file of results to add to; what it has is not run again")
     parser.add_argument("--table", type=Path, help="file to write the table to")
     asked = parser.parse_args()
+    asked.folder = asked.folder.resolve()  # the command runs in a folder of its own
     done = dict(read_results(asked.results)) if asked.results is not None else {}
     for path in sorted(p for p in asked.folder.rglob("*") if p.is_file()):
         name = path.relative_to(asked.folder).as_posix()
@@ -138,6 +139,8 @@ def judge(code: int | None, printed: str, said: list[str], out: Path, path: Path
         told = " / ".join(errors).replace(str(path), path.name)
         if len(errors) != 1 or not said[-1].startswith("error: "):
             broken.append(f"{len(errors)} error lines, and the last line is {said[-1:]}")
+        if path.exists() and "no such" in told:
+            broken.append("the file was not found")
         if len(told) > LONGEST_LINE:
             broken.append(f"a line of {len(told)} characters")
         if left:
