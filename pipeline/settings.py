@@ -252,8 +252,8 @@ class SoundSettings(Section):
     """By how much the music drops under a line, in dB."""
     duck_seconds: float = Field(0.3, ge=0.02, le=0.5)
     """How long the music takes to drop before a line, and to come back after it, in seconds."""
-    line_over_music_db: float = Field(10.0, ge=0, le=30)
-    """Least level of every line over the music under it, in dB."""
+    line_over_music_db: float = Field(11.0, ge=0, le=30)
+    """Least level of every line over the music under it, in dB, before the limiter, which can take one of them back."""
 
 
 class Aspect(StrEnum):
