@@ -30,6 +30,10 @@ ENOUGH = 12  # shots to choose from; with fewer, a trailer shows blurred ones so
 TWIN_OF = "nearly the same picture as "  # followed by "shot N"
 
 BLACK_SHARE = 0.3  # of a shot's pictures
+STORY_SECONDS = 20.0  # s; what is shorter is a clip: it has no ending that anybody waits for
+LEAST_BEFORE = (
+    1.0  # s of a shot before the ending, of which a cut can be made: about the shortest that trailers hold one
+)
 LONGEST_HOLD = 1.0  # s that one picture may stand within a shot: a hole in the file, or a still
 FROZEN_CHANGE, FROZEN_SHARE = (
     0.02,
@@ -99,14 +103,23 @@ def measure_motion(analysis: Analysis, bounds: I64) -> F32:
 
 
 def flag_shots(
-    analysis: Analysis, spans: Sequence[Span], bounds: I64, motion: F32, glances: Glances, guards: GuardSettings
-) -> tuple[frozenset[str], ...]:
-    """What each shot is not fit for, in words of REASONS.
+    analysis: Analysis,
+    spans: Sequence[Span],
+    clear: Sequence[Span],
+    bounds: I64,
+    motion: F32,
+    glances: Glances,
+    guards: GuardSettings,
+) -> tuple[tuple[frozenset[str], ...], float | None]:
+    """What each shot is not fit for, in words of REASONS; and from when on the ending is secret, s (none: nothing is).
 
-    bounds (n + 1,): number of the first picture of each shot, and how many pictures there are.
+    clear: what shows each shot alone. bounds (n + 1,): number of the first picture of each shot, and how many pictures
+    there are. A shot that goes on into the ending may be shown until then where that is LEAST_BEFORE or more.
     """
     opening, credits = find_story(analysis, spans, glances)
-    secret = credits - guards.ending * (credits - opening)
+    secret = None
+    if guards.ending > 0 and credits - opening >= STORY_SECONDS:
+        secret = credits - guards.ending * (credits - opening)
     lettered = _find_lettered(analysis, spans, glances)
     blurred = find_blurred(glances.sharpness)
     hold = max(LONGEST_HOLD, 4 * float(np.median(np.diff(analysis.times))))
@@ -130,10 +143,10 @@ def flag_shots(
             found.add("opening")
         if span.end > credits:
             found.add("credits")
-        elif span.end > secret:
+        elif secret is not None and span.end > secret and secret - clear[number].start < LEAST_BEFORE:
             found.add("ending")
         flags.append(frozenset(found))
-    return tuple(flags)
+    return tuple(flags), secret
 
 
 def _longest_hold(times: F64, span: Span) -> float:
@@ -172,4 +185,5 @@ def find_bounds(shots: Shots, guards: GuardSettings) -> tuple[float, float]:
     flagged = list(zip(shots.spans, shots.flags, strict=True))
     begin = max((span.end for span, flags in flagged if "opening" in flags), default=shots.film.start)
     end = min((span.start for span, flags in flagged if flags & {"ending", "credits"}), default=shots.film.end)
+    end = end if shots.secret is None else min(end, shots.secret)
     return begin, max(begin, end)

@@ -33,9 +33,9 @@ PHRASES = (
 )
 SPREAD = 0.3  # octaves that a segment may be off for a cost of 1
 FAR = 2.0  # times SPREAD, beyond which the cost grows in proportion: where there is nothing to cut on, so be it
-FAINT_COST = 6.0  # of an edge, times the square of what its onset is weaker than 1
+FAINT_COST = 24.0  # of an edge, times the square of what its onset is weaker than 1
 STEP_GAIN = 4.0  # off its cost, times what it is stronger
-BARE_COST, FILLER_COST = 12.0, 3.0  # of a beat that nothing is played on; of a place in a gap without accents
+BARE_COST, FILLER_COST = 80.0, 3.0  # of a beat that nothing is played on; of a place in a gap without accents
 CHANGE = 0.4  # strength that a change of rhythm adds
 LAST_WEIGHT = 0.1  # of the last segment's length: the tail of the last hit lasts as long as it does
 PACE_WINDOW = 2.0  # s over which the loudness is taken

@@ -95,9 +95,15 @@ def find_allowed(lines: Lines, shots: Shots, guards: GuardSettings) -> tuple[int
 
 
 def find_secret(shots: Shots, guards: GuardSettings) -> list[Span]:
-    """The shots whose words may not be told: the ending, and as guarded the credits and opening titles."""
+    """When nothing that is said may be told: in the ending, and as guarded over the credits and opening titles."""
     kept = {"ending"} | ({"credits", "opening"} if guards.credits else set())
-    return [span for span, flags in zip(shots.spans, shots.flags, strict=True) if flags & kept]
+    secret = []
+    for span, flags in zip(shots.spans, shots.flags, strict=True):
+        if flags & kept:
+            secret.append(span)
+        elif shots.secret is not None and span.start < shots.secret < span.end:
+            secret.append(Span(shots.secret, span.end))
+    return secret
 
 
 def hide_ending(lines: Lines, guards: GuardSettings) -> tuple[int, ...]:

@@ -189,7 +189,8 @@ class Shots:
     energy (n,): motion, 0..1 (rank within the film). luma (n,): mean luma, 0..255. clear: the part of each span that shows
     this shot alone, without the dissolves at its ends; given none, all of it. twins (n,) int64: the first shot that each
     one nearly repeats (the same camera on the same thing), itself where there is none. scenes (n,) int64: number of the
-    scene that each is part of, never falling. Given neither, every shot is its own.
+    scene that each is part of, never falling. Given neither, every shot is its own. secret: from when on the ending is kept
+    secret, s on the film's clock; none: nothing is. What is clear of a shot ends there.
     """
 
     film: Film
@@ -200,6 +201,7 @@ class Shots:
     clear: tuple[Span, ...] = ()
     twins: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
     scenes: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
+    secret: float | None = None
 
     def __post_init__(self) -> None:
         n = len(self.spans)

@@ -76,6 +76,12 @@ def longest_trailer(seconds: Sequence[float], share: float, mean_seconds: float,
     return float(shown + settings.card_seconds + (settings.end_seconds if settings.end_text.strip() else 0.0))
 
 
+def say_too_few(seconds: Sequence[float]) -> str:
+    """Why shots that can give so many seconds each are no trailer."""
+    usable = f"{len(seconds)} can be used, for {max(seconds):.1f} s at most" if seconds else "none can be used"
+    return f"{usable}, and a trailer needs {FEWEST_SLOTS} or more (the settings guards.* say what may not be shown)"
+
+
 def plan_slots(segments: Segments, seconds: Sequence[float], frame_rate: Fraction, settings: EditSettings) -> Slots:
     """One slot per music segment; after them the title, one more slot as a last beat, and a last card if it has a text.
 
@@ -86,10 +92,12 @@ def plan_slots(segments: Segments, seconds: Sequence[float], frame_rate: Fractio
     total = round(Fraction(segments.duration).limit_denominator(10**6) * frame_rate)
     edges = sorted({_frame_at(span.start, frame_rate) for span in segments.spans} | {0})
     edges = [edge for edge in edges if edge < total]
-    beats, accents = (
-        [_frame_at(float(time), frame_rate) for time in marks] for marks in (segments.beats, segments.accents)
-    )
-    marks = (edges, beats, accents)
+    # hits first: a beat may be one that nothing is played on
+    heard = [
+        [_frame_at(float(time), frame_rate) for time in marks]
+        for marks in (segments.peaks, segments.beats, segments.accents)
+    ]
+    marks = (edges, *heard)
     lasting = _share_closing(float(total / frame_rate), settings)
     tail = sum(lasting) * frame_rate
     title = _place(marks, total - tail, CLOSING_SLACK * tail, 1, max(1, round(total - 0.6 * tail))) if tail else total
@@ -98,7 +106,7 @@ def plan_slots(segments: Segments, seconds: Sequence[float], frame_rate: Fractio
     edges = [edge for edge in edges if edge == 0 or edge <= title - closest] + [title]
     pool = sorted((int(s * frame_rate + 1e-6) for s in seconds), reverse=True)
     wanted = len(edges) - 1 + (end > button)
-    fitted = _make_fit(edges, end - button, pool, (beats, accents), frame_rate, settings.slow_down)
+    fitted = _make_fit(edges, end - button, pool, heard, frame_rate, settings.slow_down)
     edges = fitted.edges
     warnings = []
     if fitted.split:
@@ -191,12 +199,7 @@ def _make_fit(
         if button:
             slots = sorted([*slots, (button, 1)], reverse=True)
         if len(slots) < FEWEST_SLOTS or len(edges) < 2 or not pool:
-            usable = (
-                f"{len(pool)} can be used, for {float(pool[0] / rate):.1f} s at most" if pool else "none can be used"
-            )
-            raise NoSolutionError(
-                f"{usable}, and a trailer needs {FEWEST_SLOTS} or more (the settings guards.* say what may not be shown)"
-            )
+            raise NoSolutionError(say_too_few([float(frames / rate) for frames in pool]))
         short = [-number for rank, (length, number) in enumerate(slots) if rank < len(pool) and length > pool[rank]]
         if not short and len(slots) <= len(pool):
             return _Fitted(edges, split, 0.0)

@@ -48,7 +48,7 @@ from pipeline.script import Captions, Lines, Narration, Script
 from pipeline.selection import group_looks, select_shots
 from pipeline.settings import Site, TrailerConfig
 from pipeline.shots import cut_shots
-from pipeline.slots import SHARE_ASKED, SHARE_SHOWN, Slots, longest_trailer, plan_slots
+from pipeline.slots import FEWEST_SLOTS, SHARE_ASKED, SHARE_SHOWN, Slots, longest_trailer, plan_slots, say_too_few
 from pipeline.sound import choose_sound, read_track
 from pipeline.workdir import Artifact, Made, WorkDir, make_key
 
@@ -56,7 +56,7 @@ Progress = Callable[[float], None]
 
 VERSION: Mapping[str, int] = {
     "analysis": 3,
-    "shots": 4,
+    "shots": 5,
     "features": 2,
     "music": 3,
     "selection": 5,
@@ -160,8 +160,14 @@ def judge_shots(analysis: Analysis, shots: Shots, config: TrailerConfig) -> tupl
 
 
 def find_room(analysis: Analysis, shots: Shots, config: TrailerConfig) -> float:
-    """Seconds of trailer that the film's usable shots are enough for."""
-    usable = judge_shots(analysis, shots, config)[2]
+    """Seconds of trailer that the film's usable shots are enough for.
+
+    Raises NoSolutionError where there are so few that no music makes a trailer of them.
+    """
+    _, excluded, usable = judge_shots(analysis, shots, config)
+    fitting = [seconds for seconds in usable if seconds > 0]
+    if len(fitting) < FEWEST_SLOTS:
+        raise NoSolutionError(f"{_count_shots(analysis, shots, excluded)}: {say_too_few(fitting)}")
     share = SHARE_SHOWN if config.length is None else SHARE_ASKED
     return max(SHORTEST_ROOM, longest_trailer(usable, share, config.music.mean_seconds, config.edit))
 
@@ -198,9 +204,13 @@ def slots_of(
     try:
         slots = plan_slots(segments, usable, choose_frame_rate(analysis.film), config.edit)
     except NoSolutionError as error:
-        has = f"the film lasts {analysis.film.duration:.1f} s and has {len(shots)} shot{'s' * (len(shots) != 1)}"
-        raise NoSolutionError(f"{has}{count_reasons(excluded)}: {error}") from error
+        raise NoSolutionError(f"{_count_shots(analysis, shots, excluded)}: {error}") from error
     return slots, seconds, excluded
+
+
+def _count_shots(analysis: Analysis, shots: Shots, excluded: Mapping[int, str]) -> str:
+    count = f"{len(shots)} shot{'s' * (len(shots) != 1)}"
+    return f"the film lasts {analysis.film.duration:.1f} s and has {count}{count_reasons(excluded)}"
 
 
 def select(

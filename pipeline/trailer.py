@@ -84,12 +84,12 @@ def make_trailer(
 
     analysis = runner.step("analysis", steps.analyse, work, film, config, site, runner.spread)
     shots = runner.step("shots", steps.find_shots, work, analysis, config)
-    features = runner.step("features", steps.encode, work, analysis, shots, config, site)
     seen = analysis.load()
+    room = steps.find_room(seen, shots.load(), config)  # first: a film of too few shots is refused before the long steps
+    features = runner.step("features", steps.encode, work, analysis, shots, config, site)
     if track is None:
         luma, motion = steps.mean_look(seen)
         track = probe_track(choose_bed(luma=luma, motion=motion))
-    room = steps.find_room(seen, shots.load(), config)
     segments = runner.step("music", steps.segment, work, track, config, room)
     selection = runner.step("selection", steps.select, work, analysis, shots, features, segments, config, site)
     lines = script = captions = narration = None

@@ -28,6 +28,11 @@ def flagged(*flags: str) -> Shots:
     return Shots(FILM, spans, words, np.zeros(n, np.float32), np.zeros(n, np.float32))
 
 
+def test_the_ending_may_begin_within_a_shot() -> None:
+    shots = replace(flagged("", "", "", "", "", "credits"), secret=55.5)
+    assert find_bounds(shots, GuardSettings()) == (10.0, 55.5)
+
+
 @pytest.mark.parametrize(
     ("flags", "bounds"),
     [

@@ -9,12 +9,16 @@ import av
 import numpy as np
 import pytest
 
+from pipeline import steps
 from pipeline.editfile import read_edit
-from pipeline.guards import REASONS, count_reasons, exclude_shots, find_blurred
+from pipeline.errors import NoSolutionError
+from pipeline.guards import REASONS, count_reasons, exclude_shots, find_blurred, find_bounds
+from pipeline.media import probe_film
 from pipeline.records import EditList, Film, Shots, Span
 from pipeline.runner import LocalRunner
 from pipeline.settings import GuardSettings, Site, load_config
 from pipeline.trailer import make_trailer
+from pipeline.workdir import WorkDir
 from tests.synthetic import SyntheticFilm, barcode_film, click_track, read_barcode
 
 FILM = Film(Path("f"), "f", 0.0, 40.0, Fraction(24), 640, 360, 0)
@@ -129,6 +133,49 @@ def test_with_the_guard_off_the_ending_is_shown_and_told(film: SyntheticFilm) ->
     made = [make(film, seed, "guards.ending=0") for seed in SEEDS]
     assert any(max(shown) >= SECRET * FRAMES for _, shown in made)
     assert all(ENDING in [placed.text for placed in edit.narration] for edit, _ in made)
+
+
+def find(film: SyntheticFilm, work: Path, *settings: str) -> Shots:
+    site, config = Site(work_dir=work, device="cpu"), load_config(None, list(settings))
+    probed = probe_film(film.path)
+    folder = WorkDir(work, probed.fingerprint)
+    seen = steps.analyse(folder, probed, config, site, None, progress=lambda done: None)
+    return steps.find_shots(folder, seen.artifact, config, progress=lambda done: None).artifact.load()
+
+
+def test_a_shot_that_goes_on_into_the_ending_is_shown_until_then(tmp_path: Path) -> None:
+    film = barcode_film(
+        tmp_path / "film.mp4", frame_rate=RATE, shots=[125, 125, 125, 75, 150]
+    )  # the last from 18 to 24 s
+    shots = find(film, tmp_path / "work")
+    assert len(shots) == 5
+    assert shots.secret == pytest.approx(21.6, abs=0.05)
+    assert shots.clear[4] == Span(shots.spans[4].start, shots.secret)
+    assert [shot for shot, flags in enumerate(shots.flags) if "ending" in flags] == []
+    assert find_bounds(shots, GuardSettings())[1] == shots.secret
+    longer = find(film, tmp_path / "work", "guards.ending=0.22")  # from 18.7 s: 0.7 s of the last shot are left
+    assert [shot for shot, flags in enumerate(longer.flags) if "ending" in flags] == [4]
+    assert longer.clear[4].end == longer.secret
+    assert find(film, tmp_path / "work", "guards.ending=0").secret is None
+
+
+def test_a_clip_has_no_ending_to_keep(tmp_path: Path) -> None:
+    shots = find(barcode_film(tmp_path / "film.mp4", frame_rate=RATE, shots=[100, 100, 100, 100]), tmp_path / "work")
+    assert shots.secret is None
+    assert all("ending" not in flags for flags in shots.flags)
+    assert shots.clear[-1] == shots.spans[-1]
+
+
+def test_too_few_shots_are_refused_before_the_long_steps(tmp_path: Path) -> None:
+    film = barcode_film(tmp_path / "film.mp4", frame_rate=RATE, shots=[100, 100, 100], static=[1])
+    site, said = Site(work_dir=tmp_path / "work", device="cpu"), []
+    with pytest.raises(
+        NoSolutionError, match=r"has 3 shots, 1 not shown \(a still picture\): 2 can be used, for 3\.\d s"
+    ):
+        make_trailer(film.path, load_config(None, []), site, LocalRunner(said.append), out=tmp_path / "t.mp4")
+    assert not any("features" in line or "music" in line for line in said)
+    assert any("shots" in line for line in said)
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".mp4"] == ["film.mp4"]
 
 
 def test_reasons_are_counted_by_the_first_of_each_shot() -> None:

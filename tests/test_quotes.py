@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -129,6 +130,12 @@ def test_nothing_is_told_of_the_ending_the_credits_and_the_titles() -> None:
     # a line that runs on into the ending tells of it
     running = Lines("f", (Line("On and on.", Span(38.0, 41.0)),))
     assert find_allowed(running, shots, GuardSettings()) == ()
+    # the ending may begin within a shot: what is said in it before then may be told
+    within = replace(make_shots(["", "", "", ""]), secret=35.0)
+    said = Lines(
+        "f", (Line("Before.", Span(31.0, 34.0)), Line("On and on.", Span(33.0, 36.0)), Line("Then.", Span(37.0, 39.0)))
+    )
+    assert find_allowed(said, within, GuardSettings()) == (0,)
 
 
 def test_without_the_film_the_last_tenth_of_the_lines_is_secret() -> None:
