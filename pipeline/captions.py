@@ -189,7 +189,7 @@ def caption_with_network(
     """A sentence a chosen shot, of the sampled picture nearest to the middle of its clear part."""
     captions = []
     for count, number in enumerate(chosen, 1):
-        picture = _pick_picture(analysis, shots.clear[number])
+        picture = _pick_picture(analysis, shots.shown[number])
         captions += network.caption([np.ascontiguousarray(picture[:, :, ::-1])])
         if progress is not None:
             progress(count / len(chosen))
@@ -263,7 +263,7 @@ def _describe(analysis: Analysis, shots: Shots, number: int, loudness: float) ->
     film = shots.film
     at = ((span.start + span.end) / 2 - film.start) / film.duration
     place = next((words for end, words in PLACES if at <= end), PLACES[-1][1])
-    colours = " and ".join(name_colours(_pick_picture(analysis, shots.clear[number])))
+    colours = " and ".join(name_colours(_pick_picture(analysis, shots.shown[number])))
     kind = ", ".join(look for look in looks if look)
     return f"A {kind + ' ' if kind else ''}scene in {colours}, {place} the film."
 

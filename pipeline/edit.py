@@ -45,7 +45,7 @@ def usable_seconds(shots: Shots, times: F64, settings: EditSettings) -> F64:
     """Longest cut that each shot can give (n,), s, with the margins left out. times: timestamps of the film's pictures."""
     usual = float(np.median(np.diff(times)))
     seconds = np.zeros(len(shots))
-    for number, span in enumerate(shots.clear):
+    for number, span in enumerate(shots.shown):
         inside = _pictures_in(span, times)
         if len(inside) > 2 * settings.margin_frames:
             first, closing = inside[settings.margin_frames], inside[-settings.margin_frames]
@@ -81,7 +81,7 @@ def lay_out(
     usable = usable_seconds(shots, times, settings)
     spoken = np.array([[line.span.start, line.span.end] for line in lines]).reshape(-1, 2)
     for slot, (shot, length) in enumerate(zip(selection.shots, slots.lengths, strict=True)):
-        clear = shots.clear[shot]
+        clear = shots.shown[shot]
         speed = choose_speed(float(usable[shot]), float(length / slots.frame_rate), slots.slow_down)
         duration = length / slots.frame_rate * Fraction(speed).limit_denominator(10**4)
         source = place_cut(clear, duration, times, settings.margin_frames)
@@ -131,7 +131,7 @@ def _dissolve(cuts: Sequence[Cut], slots: Slots, shots: Shots, times: F64, setti
         before = cuts[slot - 1]
         frames = 0
         if slot < slots.told and max(slots.energy[slot - 1 : slot + 1]) <= QUIET:
-            inside = _pictures_in(shots.clear[before.shot], times)
+            inside = _pictures_in(shots.shown[before.shot], times)
             spare = (float(inside[-settings.margin_frames]) - before.source.end) / before.speed
             longest = DISSOLVE_SHARE * min(before.frames, cut.frames) / float(slots.frame_rate)
             seconds = min(settings.dissolve_seconds, spare, longest)

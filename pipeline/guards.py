@@ -90,7 +90,7 @@ def _exclude_twins(shots: Shots, others: Set[int]) -> dict[int, str]:
             groups[first].append(number)
     excluded = {}
     for group in groups.values():
-        best = max(group, key=lambda n: min(1.0, shots.clear[n].duration / TWIN_SECONDS) + float(shots.energy[n]))
+        best = max(group, key=lambda n: min(1.0, shots.shown[n].duration / TWIN_SECONDS) + float(shots.energy[n]))
         excluded.update({number: f"{TWIN_OF}shot {best}" for number in group if number != best})
     return excluded
 

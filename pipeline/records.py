@@ -190,7 +190,7 @@ class Shots:
     this shot alone, without the dissolves at its ends; given none, all of it. twins (n,) int64: the first shot that each
     one nearly repeats (the same camera on the same thing), itself where there is none. scenes (n,) int64: number of the
     scene that each is part of, never falling. Given neither, every shot is its own. secret: from when on the ending is kept
-    secret, s on the film's clock; none: nothing is. What is clear of a shot ends there.
+    secret, s on the film's clock; none: nothing is.
     """
 
     film: Film
@@ -218,6 +218,13 @@ class Shots:
         _check_cover(self.spans, self.film.start, self.film.end)
         if len(self.flags) != n or self.energy.shape != (n,) or self.luma.shape != (n,):
             raise ValueError("flags, energy and luma must have one entry a shot")
+
+    @property
+    def shown(self) -> tuple[Span, ...]:
+        """What a trailer may show of each shot: what is clear of it, until the ending begins; may be of no length."""
+        if self.secret is None:
+            return self.clear
+        return tuple(Span(part.start, max(part.start, min(part.end, self.secret))) for part in self.clear)
 
     def __len__(self) -> int:
         return len(self.spans)

@@ -42,8 +42,6 @@ def cut_shots(analysis: Analysis, settings: ShotSettings, guards: GuardSettings)
     luma = np.array([_mean(analysis.luma[a:b, 0]) for a, b in pairwise(bounds)], np.float32)
     glances = glance_at(analysis, spans, clear)
     flags, secret = flag_shots(analysis, spans, clear, bounds, motion, glances, guards)
-    if secret is not None:
-        clear = tuple(Span(part.start, max(part.start, min(part.end, secret))) for part in clear)
     twins = find_twins(glances.copies)
     scenes = find_scenes(glances.copies, twins, _find_breaks(analysis, spans))
     return Shots(film, spans, flags, _ranks(motion), luma, clear, twins, scenes, secret)

@@ -56,7 +56,7 @@ Progress = Callable[[float], None]
 
 VERSION: Mapping[str, int] = {
     "analysis": 3,
-    "shots": 5,
+    "shots": 6,
     "features": 2,
     "music": 3,
     "selection": 5,

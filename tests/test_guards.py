@@ -150,12 +150,13 @@ def test_a_shot_that_goes_on_into_the_ending_is_shown_until_then(tmp_path: Path)
     shots = find(film, tmp_path / "work")
     assert len(shots) == 5
     assert shots.secret == pytest.approx(21.6, abs=0.05)
-    assert shots.clear[4] == Span(shots.spans[4].start, shots.secret)
+    assert shots.shown[4] == Span(shots.spans[4].start, shots.secret)
     assert [shot for shot, flags in enumerate(shots.flags) if "ending" in flags] == []
     assert find_bounds(shots, GuardSettings())[1] == shots.secret
     longer = find(film, tmp_path / "work", "guards.ending=0.22")  # from 18.7 s: 0.7 s of the last shot are left
     assert [shot for shot, flags in enumerate(longer.flags) if "ending" in flags] == [4]
-    assert longer.clear[4].end == longer.secret
+    assert longer.shown[4].end == longer.secret
+    assert longer.clear[4].end == longer.spans[4].end
     assert find(film, tmp_path / "work", "guards.ending=0").secret is None
 
 
@@ -163,7 +164,7 @@ def test_a_clip_has_no_ending_to_keep(tmp_path: Path) -> None:
     shots = find(barcode_film(tmp_path / "film.mp4", frame_rate=RATE, shots=[100, 100, 100, 100]), tmp_path / "work")
     assert shots.secret is None
     assert all("ending" not in flags for flags in shots.flags)
-    assert shots.clear[-1] == shots.spans[-1]
+    assert shots.shown[-1] == shots.spans[-1]
 
 
 def test_too_few_shots_are_refused_before_the_long_steps(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from pipeline.trailer import Outcome, make_trailer
 
 pytestmark = pytest.mark.film
 
+FOX, BATTLE = "kevin_macleod_outfoxing_the_fox.mp3", "tos_score_03_The_battle.ogg"
 RATE = 48000
 FAST = ["video.preset=ultrafast", "seed=1"]
 REACH = 0.25  # s around a line's place in which it is looked for
@@ -38,7 +39,7 @@ class Spoken:
     music: Path
 
 
-@pytest.fixture(scope="module", params=["kevin_macleod_outfoxing_the_fox.mp3", "tos_score_03_The_battle.ogg"])
+@pytest.fixture(scope="module", params=[FOX, BATTLE])
 def spoken(request: pytest.FixtureRequest, films: Path, tmp_path_factory: pytest.TempPathFactory) -> Spoken:
     folder = tmp_path_factory.mktemp("spoken")
     site = Site(work_dir=folder / "work", device="cpu")
@@ -99,7 +100,7 @@ def measure(own: NDArray[np.float64], heard: NDArray[np.float64], music: NDArray
     assert 10 * np.log10(line_power / music_power) >= 9.0
 
 
-@pytest.mark.parametrize("target", [-14.0, -23.0, -24.0])
+@pytest.mark.parametrize(("spoken", "target"), [(FOX, -14.0), (FOX, -24.0), (BATTLE, -23.0)], indirect=["spoken"])
 def test_loudness_and_peak_at_each_delivery(spoken: Spoken, target: float, tmp_path: Path) -> None:
     peak = -2.0 if target == -24 else -1.0
     settings = [f"sound.loudness_lufs={target}", f"sound.true_peak_dbtp={peak}"]
@@ -113,7 +114,7 @@ def test_loudness_and_peak_at_each_delivery(spoken: Spoken, target: float, tmp_p
 
 def test_a_film_without_words_is_made_as_before(films: Path, tmp_path: Path) -> None:
     film = films / "tears_of_steel_battle_clip_800x332.webm"
-    music = films / "music" / "kevin_macleod_outfoxing_the_fox.mp3"
+    music = films / "music" / FOX
     made = make(film, music, Site(work_dir=tmp_path / "work", device="cpu"), tmp_path / "t.mp4", "length=20")
     assert made.outcome.passed
     assert made.edit.narration == ()
