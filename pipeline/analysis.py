@@ -114,7 +114,9 @@ class Threads:
         with ThreadPoolExecutor(self.workers, "analysis") as pool:
             running = [pool.submit(look, number) for number in range(len(parts))]
             try:
-                while wait(running, timeout=POLL, return_when=FIRST_EXCEPTION).not_done:
+                going = True
+                while going:
+                    going = bool(wait(running, timeout=POLL, return_when=FIRST_EXCEPTION).not_done)
                     tell(sum(seconds))
                     if any(future.done() and future.exception() is not None for future in running):
                         break

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence, Set
-from itertools import pairwise
 
 import numpy as np
 
 from pipeline.glances import Glances, find_zones
-from pipeline.records import F32, F64, I64, Analysis, Bool, Shots, Span
+from pipeline.records import F32, F64, I64, Analysis, Bool, Film, Shots, Span
 from pipeline.settings import GuardSettings
-from pipeline.story import BLACK_DEVIATION, LETTERS_IN_STORY, find_lettering, find_story, is_black
+from pipeline.story import BLACK_DEVIATION, LETTERS_IN_STORY, find_lettering, is_black
 
 # flag of a shot -> why it may not be shown
 REASONS = {
@@ -95,36 +94,51 @@ def _exclude_twins(shots: Shots, others: Set[int]) -> dict[int, str]:
     return excluded
 
 
-def measure_motion(analysis: Analysis, bounds: I64) -> F32:
-    """(n,) mean change of value from picture to picture within each shot, 0..255. bounds (n + 1,): as in flag_shots."""
+def find_ending(film: Film, story: tuple[float, float], guards: GuardSettings) -> float | None:
+    """From when on the ending is secret, s on the film's clock; None: nothing is. story: as find_story gives it."""
+    begin, end = story
+    if film.duration < STORY_SECONDS or guards.ending * (end - begin) <= 0:
+        return None
+    return end - guards.ending * (end - begin)
+
+
+def find_straddling(spans: Sequence[Span], clear: Sequence[Span], secret: float | None) -> int | None:
+    """The shot that goes on into the ending and may be shown until then; None where none does, or too little is left."""
+    if secret is None:
+        return None
+    number = next((n for n, span in enumerate(spans) if span.start < secret < span.end), None)
+    return number if number is not None and secret - clear[number].start >= LEAST_BEFORE else None
+
+
+def measure_motion(analysis: Analysis, seen: I64) -> F32:
+    """(n,) mean change of value from picture to picture within each shot, 0..255. seen (n, 2): as in flag_shots."""
     # the first row of a shot is the change across the cut, not motion within the shot
-    inner = [analysis.scores[a + 1 : b, 2] for a, b in pairwise(bounds)]
+    inner = [analysis.scores[a + 1 : b, 2] for a, b in seen]
     return np.array([scores.mean() if len(scores) else 0.0 for scores in inner], np.float32)
 
 
 def flag_shots(
     analysis: Analysis,
     spans: Sequence[Span],
-    clear: Sequence[Span],
-    bounds: I64,
+    seen: I64,
     motion: F32,
     glances: Glances,
     guards: GuardSettings,
-) -> tuple[tuple[frozenset[str], ...], float | None]:
-    """What each shot is not fit for, in words of REASONS; and from when on the ending is secret, s (none: nothing is).
+    story: tuple[float, float],
+    secret: float | None,
+) -> tuple[frozenset[str], ...]:
+    """What each shot is not fit for, in words of REASONS.
 
-    clear: what shows each shot alone. bounds (n + 1,): number of the first picture of each shot, and how many pictures
-    there are. A shot that goes on into the ending may be shown until then where that is LEAST_BEFORE or more.
+    seen (n, 2): number of the first picture of each shot, and of the first one after what may be shown of it. story, secret:
+    as find_story and find_ending give them.
     """
-    opening, credits = find_story(analysis, spans, glances)
-    secret = None
-    if guards.ending > 0 and credits - opening >= STORY_SECONDS:
-        secret = credits - guards.ending * (credits - opening)
+    opening, credits = story
+    times = np.append(analysis.times, analysis.film.end)
     lettered = _find_lettered(analysis, spans, glances)
     blurred = find_blurred(glances.sharpness)
     hold = max(LONGEST_HOLD, 4 * float(np.median(np.diff(analysis.times))))
     flags = []
-    for number, (span, (first, last)) in enumerate(zip(spans, pairwise(bounds), strict=True)):
+    for number, (span, (first, last)) in enumerate(zip(spans, seen, strict=True)):
         found = set()
         luma = analysis.luma[first:last]
         dark = luma[:, 0].mean() <= guards.black_luma and luma[:, 1].mean() <= 2 * BLACK_DEVIATION
@@ -135,7 +149,7 @@ def flag_shots(
         elif blurred[number]:
             found.add("blurred")
         frozen = np.append(analysis.scores[first + 1 : last, 2] < FROZEN_CHANGE, False).mean() > FROZEN_SHARE
-        if motion[number] < guards.static_motion or frozen or _longest_hold(analysis.times[first:last], span) > hold:
+        if motion[number] < guards.static_motion or frozen or float(np.diff(times[first : last + 1]).max()) > hold:
             found.add("static")
         if lettered[number]:
             found.add("text")
@@ -143,14 +157,10 @@ def flag_shots(
             found.add("opening")
         if span.end > credits:
             found.add("credits")
-        elif secret is not None and span.end > secret and secret - clear[number].start < LEAST_BEFORE:
+        elif secret is not None and span.end > secret and last == np.searchsorted(analysis.times, span.end):
             found.add("ending")
         flags.append(frozenset(found))
-    return tuple(flags), secret
-
-
-def _longest_hold(times: F64, span: Span) -> float:
-    return float(np.diff(np.append(times, span.end)).max())
+    return tuple(flags)
 
 
 def _find_lettered(analysis: Analysis, spans: Sequence[Span], glances: Glances) -> Bool:

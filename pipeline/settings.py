@@ -81,7 +81,7 @@ class GuardSettings(Section):
     """What may never be shown."""
 
     ending: float = Field(0.10, ge=0, le=0.9)
-    """Share of the story at its end that is kept secret (end credits not counted). A clip under 20 s has no story."""
+    """Share of the story at its end that is kept secret (end credits not counted). A clip under 20 s keeps none."""
     credits: bool = True
     """Leave out end credits and whatever follows them, opening titles and logos."""
     black_luma: float = Field(24.0, ge=0, le=255)

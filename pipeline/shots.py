@@ -11,11 +11,11 @@ import numpy as np
 
 from pipeline.blends import find_runs
 from pipeline.glances import glance_at
-from pipeline.guards import flag_shots, measure_motion
+from pipeline.guards import find_ending, find_straddling, flag_shots, measure_motion
 from pipeline.records import F32, I64, Analysis, Bool, Shots, Span
 from pipeline.settings import GuardSettings, ShotSettings
 from pipeline.setups import find_scenes, find_twins
-from pipeline.story import fade_edges, find_black, is_black
+from pipeline.story import fade_edges, find_black, find_story, is_black
 
 FADE = 0.5  # s; a change this near to black is a fade
 # What the adaptive rule lacks, as multiples of its least score and of its ratio (15 and 3 by default): 28 and 1.7 times any
@@ -38,10 +38,16 @@ def cut_shots(analysis: Analysis, settings: ShotSettings, guards: GuardSettings)
     spans = tuple(Span(a, b) for a, b in pairwise(edges))
     bounds = np.concatenate([[0], starts, [len(analysis.times)]])
     clear = find_clear(analysis, spans)
-    motion = measure_motion(analysis, bounds)
-    luma = np.array([_mean(analysis.luma[a:b, 0]) for a, b in pairwise(bounds)], np.float32)
     glances = glance_at(analysis, spans, clear)
-    flags, secret = flag_shots(analysis, spans, clear, bounds, motion, glances, guards)
+    story = find_story(analysis, spans, glances)
+    secret = find_ending(film, story, guards)
+    seen = np.stack([bounds[:-1], bounds[1:]], axis=1)
+    straddling = find_straddling(spans, clear, secret)
+    if straddling is not None and secret is not None:  # judged by what may be shown of it
+        seen[straddling, 1] = np.searchsorted(analysis.times, secret)
+    motion = measure_motion(analysis, seen)
+    luma = np.array([_mean(analysis.luma[a:b, 0]) for a, b in seen], np.float32)
+    flags = flag_shots(analysis, spans, seen, motion, glances, guards, story, secret)
     twins = find_twins(glances.copies)
     scenes = find_scenes(glances.copies, twins, _find_breaks(analysis, spans))
     return Shots(film, spans, flags, _ranks(motion), luma, clear, twins, scenes, secret)

@@ -78,6 +78,12 @@ def longest_trailer(seconds: Sequence[float], share: float, mean_seconds: float,
 
 def say_too_few(seconds: Sequence[float]) -> str:
     """Why shots that can give so many seconds each are no trailer."""
+    if len(seconds) >= FEWEST_SLOTS:
+        least = sorted(seconds)[-FEWEST_SLOTS]
+        return (
+            f"{len(seconds)} can be used, but the music's beats ask for {FEWEST_SLOTS} that last longer than {least:.1f} s "
+            "(--length and music.mean_seconds make other slots)"
+        )
     usable = f"{len(seconds)} can be used, for {max(seconds):.1f} s at most" if seconds else "none can be used"
     return f"{usable}, and a trailer needs {FEWEST_SLOTS} or more (the settings guards.* say what may not be shown)"
 

@@ -56,15 +56,14 @@ Progress = Callable[[float], None]
 
 VERSION: Mapping[str, int] = {
     "analysis": 3,
-    "shots": 6,
+    "shots": 7,
     "features": 2,
     "music": 3,
     "selection": 5,
-    "edit": 7,
+    "edit": 8,
     "render": RENDER_VERSION,
     "quality": 2,
 }
-HDR_TRANSFERS = frozenset({"16", "18"})  # PQ and HLG, as ITU-T H.273 numbers them
 MUSIC_RATE = 22050  # Hz that the music is listened to at
 SHORTEST_ROOM = 6.0  # s
 SHORT_OF = 1.0  # s by which a trailer may be shorter than asked for before a word is said
@@ -319,10 +318,6 @@ def make_edit(
             warnings.append(
                 f"the film has no sound in {config.sound.language}: track {heard.index} ({heard.language}) is heard"
             )
-        if film.transfer in HDR_TRANSFERS:
-            warnings.append("the film is HDR: its colours are not tone-mapped yet and will look flat")
-        if film.interlaced:
-            warnings.append("the film is interlaced: it is not deinterlaced yet, and motion will show combs")
         warnings += warn_of_licences(models)
         rate = slots.frame_rate
         cuts = lay_out(

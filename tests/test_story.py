@@ -281,3 +281,18 @@ def test_films_of_few_shots_or_nothing_but_black_are_cut_without_complaint(count
     assert all("black" in flags for flags in dark.flags)
     still = cut_shots(observe([[scene(n, 1)[0]] * 16 for n in range(count)]), ShotSettings(), GuardSettings())
     assert all("static" in flags for flags in still.flags)
+
+
+def test_a_shot_that_runs_into_the_ending_is_judged_by_what_comes_before_it() -> None:
+    """Twenty shots of 99 s in all and one of 21 s: the ending begins at 108 s, 9 s into it."""
+    guards = GuardSettings(ending=0.1, twins=False)
+    moving, still = scene(600, 21), [scene(600, 0.5)[0]] * 18 + scene(600, 21)[18:]
+    for last, flags in ((moving, frozenset()), (still, frozenset({"static"}))):
+        shots = cut_shots(observe([*story(), last]), ShotSettings(), guards)
+        assert len(shots) == 21
+        assert shots.secret == pytest.approx(108)
+        assert (shots.shown[-1].start, shots.shown[-1].end) == pytest.approx((99, 108))
+        assert shots.flags[-1] == flags
+    calm = cut_shots(observe([*story(), [*scene(600, 9), *scene(600, 0.5) * 24]]), ShotSettings(), guards)
+    assert calm.flags[-1] == frozenset()  # what stands still does so in the ending, which nobody sees
+    assert calm.energy[-1] == cut_shots(observe([*story(), moving]), ShotSettings(), guards).energy[-1]
