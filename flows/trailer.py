@@ -47,8 +47,11 @@ CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)
 
 
 def _name_run() -> str:
-    """The film's name, as the run's."""
-    return title_from_name(Path(str(runtime.flow_run.parameters["film"])).stem) or "trailer"
+    """The run's name: the title where one is given, else the film's."""
+    given = runtime.flow_run.parameters
+    config = given.get("config") or {}
+    title = config.get("title", "") if isinstance(config, dict) else config.title
+    return title or title_from_name(Path(str(given["film"])).stem) or "trailer"
 
 
 ONE_AT_A_TIME = cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner[Any](max_workers=1))
@@ -102,7 +105,8 @@ def make_trailer(
     if not outcome.passed:
         message = f"failed {', '.join(outcome.failures)}; put aside as {outcome.trailer}"
         return Failed(name="RejectedByQuality", message=message)
-    return summarise(outcome)
+    message = f"{outcome.trailer}: {outcome.duration:.1f} s, {outcome.slots} shots, checked"
+    return Completed(message=message, data=summarise(outcome))
 
 
 @contextmanager

@@ -65,7 +65,8 @@ def keep_running(
 ) -> Iterator[Callable[[], bool]]:
     """Run a module as a program that stays, with its output in a file; it is ended with the block.
 
-    environment: on top of ours. Gives a function that says whether it runs. Raises InputError where the log cannot be written.
+    environment: on top of ours. Gives a function that says whether it runs. Raises InputError for a log that cannot be
+    written.
     """
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
