@@ -194,7 +194,7 @@ def has_flow(entrypoint: str, root: Path) -> bool:
 
 
 def check_kubernetes(manifests: list[dict[str, Any]], names: set[str]) -> list[str]:
-    """Nobody is root, everybody has limits, claims are there, secrets are not. names: images whose version kustomize knows."""
+    """Nobody is root, everybody has limits, claims are there, secrets are not. names: images that kustomize pins."""
     problems = [f"{m['metadata']['name']}: a Secret in a file" for m in manifests if m["kind"] == "Secret"]
     claims = {m["metadata"]["name"] for m in manifests if m["kind"] == "PersistentVolumeClaim"}
     for manifest in manifests:
