@@ -243,6 +243,7 @@ def run_library(
     folder: Path,
     settings: LibrarySettings,
     config: TrailerConfig,
+    deployment: str,
     *,
     say: Callable[[str], None],
     bar: Callable[[str, float], None],
@@ -251,7 +252,7 @@ def run_library(
     watcher = Watcher(say, bar)
     token = WATCHER.set(watcher)
     try:
-        state = cast(State[Any], library(folder, settings, config, return_state=True))
+        state = cast(State[Any], library(folder, settings, config, deployment, return_state=True))
     except REPORTING_FAULTS as error:
         if watcher.report is None:
             raise InputError(

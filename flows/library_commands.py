@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,12 +20,15 @@ if TYPE_CHECKING:
     from pipeline.library import LibrarySettings
     from pipeline.settings import Site, TrailerConfig
 
+START_SECONDS = 120.0  # for a process that serves a deployment to make it known
+
 LIBRARY_EXAMPLES = """\b
 Examples:
   trailer library /films
   trailer library /films --dry-run
   trailer library /films --place trailers --set length=60
   trailer library /films --tree /trailers           (the library is only read)
+  trailer library /share/films --deployment make-trailer/trailer --together 8
 """
 SERVE_EXAMPLES = """\b
 Examples:
@@ -69,6 +74,10 @@ def library(
     retry_failed: RetryOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be made, and make nothing.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Say how every film stands, and make nothing.")] = False,
+    deployment: Annotated[
+        str,
+        typer.Option("--deployment", metavar="FLOW/NAME", help="Have the films made by its workers. [default: here]"),
+    ] = "",
     config: ConfigOption = None,
     assignments: SetOption = None,
     as_json: JsonOption = False,
@@ -91,7 +100,7 @@ def library(
         if dry_run or status:
             report = Report(folder.absolute(), tuple(make_row(standing) for standing in standings))
         else:
-            report = make_pass(folder, settings, wanted, site, display)
+            report = make_pass(folder, settings, wanted, site, display, deployment)
     told: dict[str, Any] | str
     if as_json:
         from flows.passes import tell
@@ -102,20 +111,27 @@ def library(
     finish(told, passed=dry_run or status or not report.failed)
 
 
-def make_pass(folder: Path, settings: LibrarySettings, config: TrailerConfig, site: Site, display: Display) -> Report:
-    """One pass: through Prefect where a server is configured and something is to be made, else here."""
-    from flows.making import choose_prefect
+def make_pass(
+    folder: Path, settings: LibrarySettings, config: TrailerConfig, site: Site, display: Display, deployment: str
+) -> Report:
+    """One pass: through Prefect where a server is configured and something is to be made, else here.
+
+    deployment: that makes the films; "": one of this machine's own.
+    """
+    from flows.making import choose_prefect, require_server
     from flows.passes import LocalMaker, Row, look, make_all, printable
     from flows.server import prepare_prefect
     from pipeline.ledger import PENDING
 
+    if deployment:
+        require_server()
     standings = look(folder, settings, config, site)
-    if any(standing.fate in PENDING for standing in standings) and choose_prefect(forced=False):
+    if any(standing.fate in PENDING for standing in standings) and choose_prefect(forced=bool(deployment)):
         prepare_prefect(os.environ)
-        with somebody_makes_films(settings.together, site, display):
+        with nullcontext(deployment) if deployment else makes_films(settings.together, site) as maker:
             from flows.library import run_library
 
-            return run_library(folder, settings, config, say=display.say, bar=display.bar)
+            return run_library(folder, settings, config, maker, say=display.say, bar=display.bar)
 
     def shown(row: Row, done: int, of: int) -> None:
         display.say(f"{done} of {of}: {printable(row.name)}: {row.fate.value}" + (f", {row.why}" if row.why else ""))
@@ -131,25 +147,29 @@ def make_pass(folder: Path, settings: LibrarySettings, config: TrailerConfig, si
 
 
 @contextmanager
-def somebody_makes_films(together: int, site: Site, display: Display) -> Iterator[None]:
-    """A process that serves the deployment of one film for as long as this lasts, where nobody else does."""
+def makes_films(together: int, site: Site) -> Iterator[str]:
+    """The name of a deployment that makes films on this machine for as long as this lasts.
+
+    Raises MissingDependencyError where the process that serves it does not come to it.
+    """
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
 
-    from flows.library import DEPLOYMENT
+    from pipeline.errors import MissingDependencyError
     from pipeline.programs import keep_running
 
-    with get_client(sync_client=True) as client:
-        try:
-            served = client.read_deployment_by_name(DEPLOYMENT).status
-        except ObjectNotFound:
-            served = None
-    if served is not None and served.value == "READY":
-        display.say(f"the films are made by who serves {DEPLOYMENT}")
-        yield
-        return
-    with keep_running("flows.serve", [str(together)], site.work_dir / "prefect-films.log", {}):
-        yield
+    name, log = f"trailer-on-{socket.gethostname()}", site.work_dir / "prefect-films.log"
+    with keep_running("flows.serve", [name, str(together)], log, {}) as lives, get_client(sync_client=True) as client:
+        latest = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                client.read_deployment_by_name(f"make-trailer/{name}")
+                break
+            except ObjectNotFound:
+                if time.monotonic() > latest or not lives():
+                    raise MissingDependencyError(f"the films' own process did not start: {log} says why") from None
+            time.sleep(0.5)
+        yield f"make-trailer/{name}"
 
 
 def serve(
@@ -176,8 +196,6 @@ def serve(
     Goes on until stopped. Where no Prefect server is configured one is started on this machine's loopback, and ends with
     this command; the library has its first pass at once.
     """
-    from contextlib import nullcontext
-
     from flows.making import require_server
     from flows.server import find_server
     from pipeline.errors import InputError

@@ -97,9 +97,11 @@ def serve_flows(film: Path | None, shelf: Shelf | None, cron: str, timezone: str
     serve(*deployments, pause_on_shutdown=False, print_starting_message=False, limit=together + 1)
 
 
-def serve_films(together: int) -> None:
-    """Serve the deployment `trailer` alone, for a pass that finds nobody who does."""
-    serve(describe_trailer(None, "", "UTC"), pause_on_shutdown=False, print_starting_message=False, limit=together)
+def serve_films(name: str, together: int) -> None:
+    """Serve one film's flow alone, under a name of this machine's, for the passes that are begun on it by hand."""
+    description = "Makes the films of `trailer library` on this machine, while that runs."
+    deployment = make_trailer.to_deployment(name, description=description, entrypoint_type=EntrypointType.MODULE_PATH)
+    serve(cast(RunnerDeployment, deployment), pause_on_shutdown=False, print_starting_message=False, limit=together)
 
 
 def describe_trailer(film: Path | None, cron: str, timezone: str) -> RunnerDeployment:
@@ -201,4 +203,4 @@ def _pass_goes_on() -> bool:
 if __name__ == "__main__":  # see flows.library_commands
     import sys
 
-    serve_films(int(sys.argv[1]))
+    serve_films(sys.argv[1], int(sys.argv[2]))

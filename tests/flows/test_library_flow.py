@@ -207,7 +207,6 @@ def test_a_library_with_a_broken_film(
     import json
 
     from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import FlowRunFilter
     from prefect.settings import PREFECT_API_URL
 
     from flows.cli import run
@@ -225,7 +224,7 @@ def test_a_library_with_a_broken_film(
     assert "is not a media file" in told["films"][0]["why"]
     assert (folder / "a-trailer.mp4").stat().st_size > 0
     with get_client(sync_client=True) as client:
-        runs = {r.name: r for r in client.read_flow_runs(flow_run_filter=FlowRunFilter())}
+        runs = {r.name: r for r in client.read_flow_runs()}
         shown = {artifact.key for artifact in client.read_artifacts()}
     assert runs["library films"].state_name == "CompletedWithFailures"
     assert runs["A"].state_name == "Completed"
