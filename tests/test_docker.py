@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib.util
 import os
 import re
@@ -36,12 +35,14 @@ check = load_check()
 
 @pytest.fixture
 def compose() -> Tree:
-    return yaml.safe_load((DOCKER / "compose.yaml").read_text())
+    read: Tree = yaml.safe_load((DOCKER / "compose.yaml").read_text())
+    return read
 
 
 @pytest.fixture
 def deployments() -> Tree:
-    return yaml.safe_load((ROOT / "prefect.yaml").read_text())
+    read: Tree = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+    return read
 
 
 @pytest.fixture
@@ -104,8 +105,7 @@ COMPOSE_FAULTS = {
 
 @pytest.mark.parametrize("told", COMPOSE_FAULTS)
 def test_a_fault_in_the_stack_is_found(compose: Tree, told: str) -> None:
-    compose = copy.deepcopy(compose)  # anchors are one object in several places
-    compose = yaml.safe_load(yaml.dump(compose, Dumper=NoAliases))
+    compose = yaml.safe_load(yaml.dump(compose, Dumper=NoAliases))  # an anchor is one object in several places
     COMPOSE_FAULTS[told](compose)
     assert any(problem.startswith(told) for problem in check.check_compose(compose))
 
@@ -248,8 +248,8 @@ def run_deploy(folder: Path, out: str | None) -> tuple[int, list[str], str]:
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\necho "$PWD: $*" >> {asked}\ncase "$*" in *inspect*) exit 1;; esac\n')
     program.chmod(0o755)
-    for name in ("deploy.sh", "crashed.yaml"):
-        shutil.copy(DOCKER / name, folder)
+    shutil.copytree(DOCKER / "automations", folder / "automations")
+    shutil.copy(DOCKER / "deploy.sh", folder)
     shutil.copy(ROOT / "prefect.yaml", folder)
     environment = {"PATH": f"{program.parent}:{os.environ['PATH']}"} | ({"TRAILER_OUT_DIR": out} if out else {})
     ran = subprocess.run(
@@ -258,14 +258,15 @@ def run_deploy(folder: Path, out: str | None) -> tuple[int, list[str], str]:
     return ran.returncode, asked.read_text().splitlines() if asked.exists() else [], ran.stderr
 
 
-def test_deploying_makes_pools_deployments_and_the_automation(tmp_path: Path) -> None:
+def test_deploying_makes_pools_deployments_and_automations(tmp_path: Path) -> None:
     code, asked, _ = run_deploy(tmp_path, "/out")
     assert code == 0
     assert [line.partition(": ")[2] for line in asked if "inspect" not in line] == [
         "work-pool create films --type process",
         "work-pool create films-dispatch --type process",
         "--no-prompt deploy --all",
-        f"automation create --from-file {tmp_path}/crashed.yaml",
+        f"automation create --from-file {tmp_path}/automations/crashed.yaml",
+        f"automation create --from-file {tmp_path}/automations/pending.yaml",
     ]
     assert {line.partition(": ")[0] for line in asked} == {str(tmp_path)}  # where prefect.yaml lies
 
@@ -277,10 +278,18 @@ def test_deploying_without_a_folder_for_trailers_says_what_is_missing(tmp_path: 
     assert "TRAILER_OUT_DIR" in told
 
 
-def test_the_automation_counts_missed_heartbeats() -> None:
+def read_automation(name: str) -> Tree:
+    read: Tree = yaml.safe_load((DOCKER / "automations" / f"{name}.yaml").read_text())
+    return read
+
+
+def test_the_automation_counts_missed_heartbeats(compose: Tree) -> None:
     """Workers send one every 30 s: three missed ones, and not one, end a run."""
-    automation = yaml.safe_load((DOCKER / "crashed.yaml").read_text())
-    compose = yaml.safe_load((DOCKER / "compose.yaml").read_text())
     every = int(compose["services"]["worker"]["environment"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
-    assert automation["trigger"]["within"] == 3 * every
-    assert automation["name"] in (DOCKER / "deploy.sh").read_text()
+    assert read_automation("crashed")["trigger"]["within"] == 3 * every
+
+
+@pytest.mark.parametrize("name", ["crashed", "pending"])
+def test_an_automation_leaves_runs_alone_that_have_ended(name: str) -> None:
+    expected = {event.rpartition(".")[2] for event in read_automation(name)["trigger"]["expect"]}
+    assert expected >= {"Completed", "Failed", "Cancelled", "Crashed"}
