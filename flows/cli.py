@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from flows import model_commands, stage_commands, weights
+from flows import library_commands, model_commands, stage_commands, weights
 from flows.display import DONE, INTERRUPTED, SHORT, UNUSABLE, Display, WarningLines, finish, print_error
 from flows.options import (
     AspectOption,
@@ -297,21 +297,8 @@ def demo(
     finish(told if as_json else f"{film}\n{describe(outcome)}", passed=outcome.passed)
 
 
-@app.command()
-def serve(
-    film: Annotated[Path | None, typer.Option("--film", metavar="F", help="The film that --cron makes.")] = None,
-    cron: Annotated[
-        str | None,
-        typer.Option("--cron", metavar="EXPR", help="When, as five cron fields: '0 2 * * *'."),
-    ] = None,
-) -> None:
-    """Serve the flow to a Prefect server. Runs start from its UI, its API or a schedule; goes on until stopped."""
-    from flows.making import require_server
-
-    require_server()
-    from flows.serve import serve_trailer
-
-    serve_trailer(film, cron, typer.echo)
+app.command(epilog=library_commands.LIBRARY_EXAMPLES)(library_commands.library)
+app.command(epilog=library_commands.SERVE_EXAMPLES)(library_commands.serve)
 
 
 def run(arguments: list[str]) -> int:

@@ -15,19 +15,22 @@ from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-from prefect.states import Failed
+from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.making import summarise
 from flows.runner import REPORTING_FAULTS, PrefectRunner, first_line
 from flows.spreading import choose_spread
 from pipeline.errors import InputError, TrailerError
+from pipeline.ledger import Fate, Ledger, keep_current
 from pipeline.settings import Site, TrailerConfig
-from pipeline.trailer import Outcome, title_from_name
+from pipeline.trailer import Outcome, name_trailer, title_from_name
 from pipeline.trailer import make_trailer as run_sequence
 
 log = logging.getLogger("trailer")
 DEFAULTS = TrailerConfig()
+# state of a run that had nothing to make
+NOTHING_MADE = {Fate.current: "UpToDate", Fate.busy: "Busy", Fate.skipped: "Skipped"}
 
 
 @dataclass(slots=True)
@@ -44,8 +47,11 @@ CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)
 
 
 def _name_run() -> str:
-    """The film's name, as the run's."""
-    return title_from_name(Path(str(runtime.flow_run.parameters["film"])).stem) or "trailer"
+    """The run's name: the title where one is given, else the film's."""
+    given = runtime.flow_run.parameters
+    config = given.get("config") or {}
+    title = config.get("title", "") if isinstance(config, dict) else config.title
+    return title or title_from_name(Path(str(given["film"])).stem) or "trailer"
 
 
 ONE_AT_A_TIME = cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner[Any](max_workers=1))
@@ -59,6 +65,7 @@ def make_trailer(
     out: Path | None = None,
     subtitles: Path | None = None,
     voice: Path | None = None,
+    keep: bool = False,
 ) -> Any:
     """Make a trailer from one film.
 
@@ -69,29 +76,41 @@ def make_trailer(
         out: Where to write the trailer, ending in .mp4; none: FILM-trailer.mp4 in the folder of the process.
         subtitles: File with the film's lines; none: one beside the film, or in it.
         voice: JSON file that names recordings to be heard instead of the film's own voices.
+        keep: Do nothing where the trailer is there already, made of this film with these settings.
     """
     caller = CALLER.get()
     title = config.title or title_from_name(film.stem)
     say, bar = (caller.say, caller.bar) if caller else (None, None)
     site = Site()
+
+    def make() -> Outcome:
+        runner = PrefectRunner(title, say=say, bar=bar, spread=choose_spread(site, prefect=True))
+        return run_sequence(film, config, site, runner, music=music, out=out, subtitles=subtitles, voice=voice)
+
     try:
-        with _warnings_shown():
-            runner = PrefectRunner(title, say=say, bar=bar, spread=choose_spread(site, prefect=True))
-            outcome = run_sequence(film, config, site, runner, music=music, out=out, subtitles=subtitles, voice=voice)
+        with warnings_shown():
+            if keep:
+                kept = keep_current(film, out or name_trailer(film), config, Ledger(site.work_dir), make)
+                outcome = kept.outcome
+            else:
+                outcome = make()
     except TrailerError as error:
         if caller is not None:
             caller.error = error
         return Failed(message=first_line(error))
+    if outcome is None:
+        return Completed(name=NOTHING_MADE[kept.fate], message=kept.why or kept.fate.value)
     if caller is not None:
         caller.outcome = outcome
     if not outcome.passed:
         message = f"failed {', '.join(outcome.failures)}; put aside as {outcome.trailer}"
         return Failed(name="RejectedByQuality", message=message)
-    return summarise(outcome)
+    message = f"{outcome.trailer}: {outcome.duration:.1f} s, {outcome.slots} shots, checked"
+    return Completed(message=message, data=summarise(outcome))
 
 
 @contextmanager
-def _warnings_shown() -> Iterator[None]:
+def warnings_shown() -> Iterator[None]:
     """The product's warnings in the run's log."""
     handler = APILogHandler(level=logging.WARNING)
     log.addHandler(handler)

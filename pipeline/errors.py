@@ -18,6 +18,11 @@ from collections.abc import Sequence
 class TrailerError(Exception):
     """The run cannot go on. The message is for the user: what happened, with the values, and what to do."""
 
+    @property
+    def headline(self) -> str:
+        """The message without a program's log."""
+        return str(self).partition("\n")[0] or type(self).__name__
+
 
 class InputError(TrailerError):
     """A film, track, subtitle file, library, checkpoint or setting that cannot be used."""

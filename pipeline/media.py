@@ -305,10 +305,11 @@ def ffmpeg_version(program: Path) -> str:
 
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 PR_SET_PDEATHSIG = 1
+CAN_DIE = _LIBC is not None
 
 
-def _die_with_parent() -> None:
-    """In the child, before exec: a killed parent leaves no ffmpeg behind."""
+def die_with_parent() -> None:
+    """In the child, before exec: a killed parent leaves no child behind."""
     if _LIBC is not None:
         _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -334,11 +335,11 @@ def run_ffmpeg(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         cwd=cwd,
-        preexec_fn=_die_with_parent if _LIBC is not None else None,
+        preexec_fn=die_with_parent if CAN_DIE else None,
     )
     lines: deque[str] = deque(maxlen=2000)
     assert process.stderr is not None
-    reader = threading.Thread(target=_collect, args=(process.stderr, lines, on_line), daemon=True)
+    reader = threading.Thread(target=collect_lines, args=(process.stderr, lines, on_line), daemon=True)
     reader.start()
     overdue = threading.Timer(timeout, process.kill)
     overdue.start()
@@ -379,7 +380,8 @@ def _widen_pipe(pipe: IO[bytes]) -> None:
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
-def _collect(stream: IO[bytes], lines: deque[str], on_line: Callable[[str], None] | None) -> None:
+def collect_lines(stream: IO[bytes], lines: deque[str], on_line: Callable[[str], None] | None) -> None:
+    """Read a program's output line by line until it ends."""
     for raw in stream:
         line = raw.decode("utf-8", "replace").rstrip()
         lines.append(line)

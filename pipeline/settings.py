@@ -6,9 +6,9 @@ import tomllib
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipeline.errors import InputError
@@ -367,6 +367,10 @@ class Site(BaseSettings):
     """Address of a Dask scheduler, such as tcp://10.0.0.5:8786, that analyses parts of a film, or `local`; empty: none."""
     ffmpeg: Path | None = None
     """ffmpeg program; none: the one on PATH, else the packaged one."""
+    notify_url: SecretStr = SecretStr("")
+    """Web hook that is told what came of a pass over a library; empty: none. It may hold a key and is never shown."""
+    notify_on: Literal["finish", "failure"] = "finish"
+    """When it is told: whenever a pass made something, or on failures only."""
 
 
 def load_config(path: Path | None, assignments: Sequence[str] = ()) -> TrailerConfig:

@@ -225,13 +225,12 @@ def select(
 ) -> Made[Selection]:
     """SSMP fills the slots."""
     del progress
-    from models.device import choose_device
-    from models.ssmp.checkpoint import load_checkpoint
-    from models.ssmp.model import predict_slots
+    from models.ssmp.description import check_fit, read_digest
 
     path = find_checkpoint(config)
     described = features.load()
-    checkpoint = load_checkpoint(path, encoder=described.encoder, device=choose_device(site.device))
+    check_fit(path, described.encoder)
+    digest = read_digest(path)
     inputs = {
         "features": features.key,
         "segments": segments.key,
@@ -239,10 +238,15 @@ def select(
         "guards": config.guards.model_dump(),
         "selection": config.selection.model_dump(mode="json"),
         "seed": config.seed,
-        "model": checkpoint.sha256,
+        "model": digest,
     }
 
     def make() -> Selection:
+        from models.device import choose_device
+        from models.ssmp.checkpoint import load_checkpoint
+        from models.ssmp.model import predict_slots
+
+        checkpoint = load_checkpoint(path, encoder=described.encoder, device=choose_device(site.device))
         cut, grid = shots.load(), segments.load()
         slots, seconds, excluded = slots_of(analysis.load(), cut, grid, config)
         return select_shots(
@@ -254,7 +258,7 @@ def select(
             config.selection,
             looks=group_looks(described.vectors),
             track=grid.track.fingerprint,
-            model={"name": path.stem, "sha256": checkpoint.sha256},
+            model={"name": path.stem, "sha256": digest},
             seed=config.seed,
         )
 

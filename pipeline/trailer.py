@@ -71,7 +71,7 @@ def make_trailer(
     for what a user can mend.
     """
     film = probe_film(film_path)
-    out = check_out(out or Path(f"{film_path.stem}-trailer.mp4"), film_path, music)
+    out = check_out(out or name_trailer(film_path), film_path, music)
     track = probe_track(music) if music is not None else None
     steps.ffmpeg_at(site)
     check_request(config, site)
@@ -197,6 +197,11 @@ def hand_over(
         warnings=plan.warnings,
         steps=tuple(times),
     )
+
+
+def name_trailer(film: Path) -> Path:
+    """The trailer's file where none is named: in the folder of the process."""
+    return Path(f"{film.stem}-trailer.mp4")
 
 
 def check_voice(film: Film, config: TrailerConfig, subtitles: Path | None, voice: Path | None) -> None:

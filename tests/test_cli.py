@@ -78,6 +78,7 @@ def test_help_names_every_command_and_shows_examples(trailer: Command) -> None:
         "config",
         "doctor",
         "demo",
+        "library",
         "serve",
         "weights",
     )
@@ -178,7 +179,6 @@ def test_an_unusable_request_is_one_line_and_2(trailer: Command, film: Path, tmp
         "say which with --data": ["align", film, "x.mp4", "--name", "x"],
         "no features in": ["train", tmp_path, "--out", "c.safetensors"],
         "no such folder": ["train", tmp_path / "missing", "--out", "c.safetensors"],
-        "no Prefect server is configured": ["serve"],
     }
     for message, arguments in requests.items():
         answer = trailer(*arguments)

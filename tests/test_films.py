@@ -99,7 +99,7 @@ def test_the_gate_reads_a_finished_file_from_its_edit_list(make: Make, site: Sit
 
 def test_the_shots_of_a_trailer_are_found_in_the_film(make: Make, tmp_path: Path) -> None:
     """As its edit list says. One in twenty may be a look-alike: the film returns to the same views (to one trailer shot,
-    shots 32 and 34 have similarity 0.978 and 0.976), and 59 of the 60 are right. The feature vectors give 45."""
+    shots 32 and 34 have similarity 0.978 and 0.976), and 60 of the 61 are right. The feature vectors give 45."""
     outcome, edit = make(BUNNY, "tos_score_03_The_battle.ogg", "seed=1")
     site = Site(work_dir=outcome.trailer.parent / "work", device="cpu")
     runner = LocalRunner(lambda line: None)
@@ -111,9 +111,9 @@ def test_the_shots_of_a_trailer_are_found_in_the_film(make: Make, tmp_path: Path
     right = sum(int(one.alignment.film_shots[number]) in answers[number] for number in cuts)
     found = int(one.alignment.found[cuts].sum())
     print(f"{right} of {len(cuts)} shots right, {found} found")  # noqa: T201
-    assert len(cuts) == len(edit.cuts) == 60
-    assert right >= 57
-    assert found >= 57
+    assert len(cuts) == len(edit.cuts) >= 50
+    assert right >= 0.95 * len(cuts)
+    assert found >= 0.95 * len(cuts)
     assert not one.alignment.found[answers.index({None})]  # the title card
     (sample,) = load_samples(tmp_path)
     assert sample.labels_J.tolist() == one.alignment.film_shots[one.alignment.found].tolist()

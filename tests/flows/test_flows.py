@@ -358,27 +358,6 @@ def test_a_wrong_parameter_is_refused_before_the_work(film: Path) -> None:
     assert "loudness_lufs" in str(state.message)
 
 
-@pytest.mark.usefixtures("prefect_server")
-def test_serving_tells_prefect_of_the_film_and_its_schedule(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import flows.serve
-
-    served: list[Any] = []
-    monkeypatch.setattr(flows.serve, "serve", lambda *deployments, **options: served.append((deployments, options)))
-    said: list[str] = []
-    flows.serve.serve_trailer(film, "0 2 * * *", said.append)
-    (deployment,), options = served[0]
-    assert deployment.full_name == "make-trailer/trailer"
-    assert deployment.parameters == {"film": str(film)}
-    assert deployment.schedules[0].schedule.cron == "0 2 * * *"
-    assert deployment.entrypoint == "flows.trailer.make_trailer"
-    assert options["pause_on_shutdown"] is False
-    assert "http://" in said[0]
-    with pytest.raises(InputError, match="needs --film"):
-        flows.serve.serve_trailer(None, "0 2 * * *", said.append)
-    with pytest.raises(InputError, match="is no cron expression"):
-        flows.serve.serve_trailer(film, "every night", said.append)
-
-
 def test_the_server_imports() -> None:
     """With a fastapi that is too new `import prefect` works, and the server does not start."""
     import prefect.server.api.server

@@ -1,0 +1,51 @@
+"""What a Prefect server must know to notice that a run has died, and to run GPU work one at a time."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
+
+WATCHMAN = "trailer: runs whose process has died"
+BEAT_SECONDS = 30  # between two heartbeats of a run: the least that Prefect takes
+SILENT_SECONDS = 90  # after which it is dead
+# Prefect's final states, and ours: an event is named as its state
+FINAL = (
+    *("Completed", "Failed", "Cancelled", "Crashed"),
+    *("CompletedWithFailures", "RejectedByQuality", "UpToDate", "Busy", "Skipped"),
+)
+
+
+def ensure_watchman() -> bool:
+    """Let the server mark runs as crashed whose heartbeat has stopped; whether that was new to it."""
+    trigger = EventTrigger(
+        after={"prefect.flow-run.heartbeat"},
+        expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{name}" for name in FINAL)},
+        match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+        for_each={"prefect.resource.id"},
+        posture=Posture.Proactive,
+        threshold=1,
+        within=timedelta(seconds=SILENT_SECONDS),
+    )
+    crash = ChangeFlowRunState(
+        name=None,
+        state=StateType.CRASHED,
+        message=f"nothing was heard of it for {SILENT_SECONDS} s: its process, its worker or its machine has died",
+    )
+    with get_client(sync_client=True) as client:
+        if client.read_automations_by_name(WATCHMAN):
+            return False
+        client.create_automation(
+            AutomationCore(
+                name=WATCHMAN,
+                description="Marks them as crashed, so that the library flow has them resumed.",
+                enabled=True,
+                trigger=trigger,
+                actions=[crash],
+            )
+        )
+    return True
