@@ -11,7 +11,7 @@ for pool in films films-dispatch; do
     prefect work-pool inspect "$pool" > /dev/null 2>&1 || prefect work-pool create "$pool" --type process
 done
 prefect --no-prompt deploy --all
-for file in "$here"/automations/*.yaml; do
-    name=$(sed -n 's/^name: "\(.*\)"$/\1/p' "$file")
-    prefect automation inspect "$name" > /dev/null 2>&1 || prefect automation create --from-file "$file"
-done
+# Runs that stop sending heartbeats have crashed; so have runs that a worker took and never began.
+python3 -c 'from flows.watchman import ensure_watchman; ensure_watchman()'
+name=$(sed -n 's/^name: "\(.*\)"$/\1/p' "$here/pending.yaml")
+prefect automation inspect "$name" > /dev/null 2>&1 || prefect automation create --from-file "$here/pending.yaml"
