@@ -17,7 +17,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 VARIABLE = re.compile(r"\$\{(\w+)(?:(:[-?])([^}]*))?\}")  # ${NAME}, ${NAME:-default}, ${NAME:?why it is needed}
-SECRET = re.compile(r"PASSWORD|AUTH_STRING|SECRET|TOKEN|_KEY$|CONNECTION_URL")
+SECRET = re.compile(r"PASSWORD|AUTH_STRING|SECRET|TOKEN|_KEY$|CONNECTION_URL|NOTIFY_URL")
 PINNED = re.compile(r":[\w.-]*\d[\w.-]*$|@sha256:[0-9a-f]{64}$")  # a tag with a version in it
 PREFECT_KEYS = {"name", "prefect-version", "build", "push", "pull", "deployments", "definitions"}
 DEPLOYMENT_KEYS = {

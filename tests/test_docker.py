@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib.util
 import os
 import re
@@ -36,12 +35,14 @@ check = load_check()
 
 @pytest.fixture
 def compose() -> Tree:
-    return yaml.safe_load((DOCKER / "compose.yaml").read_text())
+    read: Tree = yaml.safe_load((DOCKER / "compose.yaml").read_text())
+    return read
 
 
 @pytest.fixture
 def deployments() -> Tree:
-    return yaml.safe_load((ROOT / "prefect.yaml").read_text())
+    read: Tree = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+    return read
 
 
 @pytest.fixture
@@ -104,8 +105,7 @@ COMPOSE_FAULTS = {
 
 @pytest.mark.parametrize("told", COMPOSE_FAULTS)
 def test_a_fault_in_the_stack_is_found(compose: Tree, told: str) -> None:
-    compose = copy.deepcopy(compose)  # anchors are one object in several places
-    compose = yaml.safe_load(yaml.dump(compose, Dumper=NoAliases))
+    compose = yaml.safe_load(yaml.dump(compose, Dumper=NoAliases))  # an anchor is one object in several places
     COMPOSE_FAULTS[told](compose)
     assert any(problem.startswith(told) for problem in check.check_compose(compose))
 
@@ -242,30 +242,32 @@ def test_versions_agree(compose: Tree) -> None:
 
 
 def run_deploy(folder: Path, out: str | None) -> tuple[int, list[str], str]:
-    """deploy.sh with a `prefect` that only writes down what it is asked; it knows no pool and no automation yet."""
-    asked = folder / "asked"
-    program = folder / "bin" / "prefect"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\necho "$PWD: $*" >> {asked}\ncase "$*" in *inspect*) exit 1;; esac\n')
-    program.chmod(0o755)
-    for name in ("deploy.sh", "crashed.yaml"):
+    """deploy.sh with a `prefect` and a `python3` that only write down what they are asked; no pool is known yet."""
+    asked, programs = folder / "asked", folder / "bin"
+    programs.mkdir()
+    for name in ("prefect", "python3"):
+        program = programs / name
+        program.write_text(f'#!/bin/sh\necho "$PWD: {name} $*" >> {asked}\ncase "$*" in *inspect*) exit 1;; esac\n')
+        program.chmod(0o755)
+    for name in ("deploy.sh", "pending.yaml"):
         shutil.copy(DOCKER / name, folder)
     shutil.copy(ROOT / "prefect.yaml", folder)
-    environment = {"PATH": f"{program.parent}:{os.environ['PATH']}"} | ({"TRAILER_OUT_DIR": out} if out else {})
+    environment = {"PATH": f"{programs}:{os.environ['PATH']}"} | ({"TRAILER_OUT_DIR": out} if out else {})
     ran = subprocess.run(
         ["sh", str(folder / "deploy.sh")], env=environment, capture_output=True, text=True, timeout=30, check=False
     )
     return ran.returncode, asked.read_text().splitlines() if asked.exists() else [], ran.stderr
 
 
-def test_deploying_makes_pools_deployments_and_the_automation(tmp_path: Path) -> None:
+def test_deploying_makes_pools_deployments_and_automations(tmp_path: Path) -> None:
     code, asked, _ = run_deploy(tmp_path, "/out")
     assert code == 0
     assert [line.partition(": ")[2] for line in asked if "inspect" not in line] == [
-        "work-pool create films --type process",
-        "work-pool create films-dispatch --type process",
-        "--no-prompt deploy --all",
-        f"automation create --from-file {tmp_path}/crashed.yaml",
+        "prefect work-pool create films --type process",
+        "prefect work-pool create films-dispatch --type process",
+        "prefect --no-prompt deploy --all",
+        "python3 -c from flows.watchman import ensure_watchman; ensure_watchman()",
+        f"prefect automation create --from-file {tmp_path}/pending.yaml",
     ]
     assert {line.partition(": ")[0] for line in asked} == {str(tmp_path)}  # where prefect.yaml lies
 
@@ -277,10 +279,19 @@ def test_deploying_without_a_folder_for_trailers_says_what_is_missing(tmp_path: 
     assert "TRAILER_OUT_DIR" in told
 
 
-def test_the_automation_counts_missed_heartbeats() -> None:
-    """Workers send one every 30 s: three missed ones, and not one, end a run."""
-    automation = yaml.safe_load((DOCKER / "crashed.yaml").read_text())
-    compose = yaml.safe_load((DOCKER / "compose.yaml").read_text())
-    every = int(compose["services"]["worker"]["environment"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
-    assert automation["trigger"]["within"] == 3 * every
-    assert automation["name"] in (DOCKER / "deploy.sh").read_text()
+def test_heartbeats_are_as_frequent_as_the_watchman_counts_them(compose: Tree) -> None:
+    """Three are missed before a run is called dead; at Prefect's own 180 s, every run would be."""
+    from flows.watchman import BEAT_SECONDS, SILENT_SECONDS
+
+    for name in ("worker", "dispatcher", "worker-gpu"):
+        assert compose["services"][name]["environment"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == str(BEAT_SECONDS)
+    settings = yaml.safe_load((DOCKER / "kubernetes" / "settings.yaml").read_text())
+    assert settings["data"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == str(BEAT_SECONDS)
+    assert SILENT_SECONDS >= 3 * BEAT_SECONDS
+
+
+def test_a_run_that_begins_or_ends_in_time_is_left_alone() -> None:
+    expected = {
+        event.rpartition(".")[2] for event in yaml.safe_load((DOCKER / "pending.yaml").read_text())["trigger"]["expect"]
+    }
+    assert expected >= {"Running", "Scheduled", "Cancelling", "Completed", "Failed", "Cancelled", "Crashed"}
