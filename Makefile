@@ -51,3 +51,7 @@ test: $(STAMP)
 # The ring that needs real films: $$TRAILER_TEST_FILMS, or ../shared/films.
 test-film: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m film
+
+# Ten films between two workers, with PostgreSQL: needs Debian's package postgresql, and ten minutes.
+test-scale: $(STAMP)
+	TRAILER_REQUIRE=scale $(BIN)/python -m pytest -q -m scale
