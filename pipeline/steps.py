@@ -18,18 +18,20 @@ import numpy as np
 from pipeline import __version__
 from pipeline.analysis import Spread, Threads, analyse_film, count_cores
 from pipeline.cards import clear_cards, find_font
-from pipeline.choices import choose_network, find_checkpoint, name_models, warn_of_licences
+from pipeline.choices import choose_encoder_device, choose_network, find_checkpoint, name_models, warn_of_licences
 from pipeline.edit import choose_frame_rate, describe_slowed, lay_out, make_cards, usable_seconds
 from pipeline.editfile import edit_to_json
 from pipeline.errors import NoSolutionError
 from pipeline.features import encode_shots
 from pipeline.framing import choose_size, find_active, follow_action
+from pipeline.gpu import use_gpu
 from pipeline.guards import count_reasons, find_bounds, keep_out
 from pipeline.languages import same_language
 from pipeline.media import check_readable, find_ffmpeg, fingerprint_file
 from pipeline.music import describe_loops, segment_music
 from pipeline.quality import Measured, check_trailer
 from pipeline.records import (
+    F32,
     F64,
     Analysis,
     EditList,
@@ -94,18 +96,20 @@ def analyse(
 
     with work.make_scratch("analysis") as scratch:  # until the record is written: it maps a file there
 
-        def make() -> Analysis:
-            network = None
-            if inputs["network"]:
-                from models.device import choose_device
-                from models.transnet import TransNet
+        def judge(file: Path, count: int, tell: Progress) -> F32:
+            from models.device import choose_device
+            from models.transnet import TransNet
 
-                network = TransNet(choose_device(site.device)).judge
+            device = choose_device(site.device)
+            with use_gpu(device):
+                return TransNet(device).judge(file, count, tell)
+
+        def make() -> Analysis:
             return analyse_film(
                 film,
                 scratch,
                 spread=spread or Threads(site.workers or count_cores()),
-                network=network,
+                network=judge if inputs["network"] else None,
                 progress=progress,
             )
 
@@ -142,13 +146,12 @@ def encode(
         "encoder": encoder.identity.name,
         "weights": encoder.weights,
     }
-    return work.reuse_or_make(
-        "features",
-        VERSION["features"],
-        inputs,
-        Features,
-        lambda: encode_shots(analysis.load(), shots.load(), encoder, progress=progress),
-    )
+
+    def make() -> Features:
+        with use_gpu(choose_encoder_device(config, site)):
+            return encode_shots(analysis.load(), shots.load(), encoder, progress=progress)
+
+    return work.reuse_or_make("features", VERSION["features"], inputs, Features, make)
 
 
 def judge_shots(analysis: Analysis, shots: Shots, config: TrailerConfig) -> tuple[F64, dict[int, str], list[float]]:
@@ -231,7 +234,7 @@ def select(
 
     path = find_checkpoint(config)
     described = features.load()
-    checkpoint = load_checkpoint(path, encoder=described.encoder, device=choose_device(site.device))
+    checkpoint = load_checkpoint(path, encoder=described.encoder)
     inputs = {
         "features": features.key,
         "segments": segments.key,
@@ -245,18 +248,20 @@ def select(
     def make() -> Selection:
         cut, grid = shots.load(), segments.load()
         slots, seconds, excluded = slots_of(analysis.load(), cut, grid, config)
-        return select_shots(
-            predict_slots(checkpoint.model, described.vectors),
-            cut,
-            slots,
-            seconds,
-            excluded,
-            config.selection,
-            looks=group_looks(described.vectors),
-            track=grid.track.fingerprint,
-            model={"name": path.stem, "sha256": checkpoint.sha256},
-            seed=config.seed,
-        )
+        device = choose_device(site.device)
+        with use_gpu(device):
+            return select_shots(
+                predict_slots(checkpoint.model.to(device), described.vectors),
+                cut,
+                slots,
+                seconds,
+                excluded,
+                config.selection,
+                looks=group_looks(described.vectors),
+                track=grid.track.fingerprint,
+                model={"name": path.stem, "sha256": checkpoint.sha256},
+                seed=config.seed,
+            )
 
     return work.reuse_or_make("selection", VERSION["selection"], inputs, Selection, make)
 
