@@ -228,13 +228,8 @@ def select(
 ) -> Made[Selection]:
     """SSMP fills the slots."""
     del progress
-    from models.device import choose_device
-    from models.ssmp.checkpoint import load_checkpoint
-    from models.ssmp.model import predict_slots
-
     path = find_checkpoint(config)
-    described = features.load()
-    checkpoint = load_checkpoint(path, encoder=described.encoder)
+    sha256 = hashlib.sha256(check_readable(path, "checkpoint").read_bytes()).hexdigest()  # without torch: it may be reused
     inputs = {
         "features": features.key,
         "segments": segments.key,
@@ -242,16 +237,22 @@ def select(
         "guards": config.guards.model_dump(),
         "selection": config.selection.model_dump(mode="json"),
         "seed": config.seed,
-        "model": checkpoint.sha256,
+        "model": sha256,
     }
 
     def make() -> Selection:
+        from models.device import choose_device
+        from models.ssmp.checkpoint import load_checkpoint
+        from models.ssmp.model import predict_slots
+
+        described = features.load()
+        model = load_checkpoint(path, encoder=described.encoder).model
         cut, grid = shots.load(), segments.load()
         slots, seconds, excluded = slots_of(analysis.load(), cut, grid, config)
         device = choose_device(site.device)
         with use_gpu(device):
             return select_shots(
-                predict_slots(checkpoint.model.to(device), described.vectors),
+                predict_slots(model.to(device), described.vectors),
                 cut,
                 slots,
                 seconds,
@@ -259,7 +260,7 @@ def select(
                 config.selection,
                 looks=group_looks(described.vectors),
                 track=grid.track.fingerprint,
-                model={"name": path.stem, "sha256": checkpoint.sha256},
+                model={"name": path.stem, "sha256": sha256},
                 seed=config.seed,
             )
 

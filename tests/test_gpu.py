@@ -20,11 +20,11 @@ import pytest
 
 from models.encoders import load_encoder as load_real_encoder
 from pipeline import gpu, steps
+from pipeline.choices import choose_encoder_device
 from pipeline.gpu import Watcher, lock_path, use_gpu, watch
 from pipeline.media import probe_film
 from pipeline.runner import LocalRunner
-from pipeline.settings import Site, TrailerConfig, load_config
-from pipeline.trailer import make_trailer
+from pipeline.settings import Site, TrailerConfig
 from pipeline.workdir import WorkDir
 from tests.synthetic import barcode_film
 
@@ -139,17 +139,6 @@ def test_a_swept_lock_file_is_not_trusted() -> None:
         pytest.fail("a link was followed")
 
 
-def test_the_cpu_waits_for_nobody_and_takes_nothing(tmp_path: Path, site: Site) -> None:
-    film = tmp_path / "film.mp4"
-    barcode_film(film, frame_rate=Fraction(25), shots=[50] * 8, size=(96, 54))
-    config = load_config(None, ["length=5", "edit.card_seconds=1", "video.preset=ultrafast"])
-    with holder():
-        lines: list[str] = []
-        outcome = make_trailer(film, config, site, LocalRunner(lines.append), out=tmp_path / "t.mp4")
-    assert not any(step.reused for step in outcome.steps)
-    assert not any("waiting" in line for line in lines)
-
-
 def test_a_step_takes_it_after_it_looked_for_its_artifact(
     tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +149,10 @@ def test_a_step_takes_it_after_it_looked_for_its_artifact(
     work = WorkDir(site.work_dir, probed.fingerprint)
     runner = LocalRunner(lambda line: said.append(line))
     said: list[str] = []
+    with holder():  # the CPU waits for nobody, and a descriptor needs no GPU where there is one
+        runner.step("analysis", steps.analyse, work, probed, config, site)
+        with use_gpu("cpu"):
+            assert choose_encoder_device(config, Site(device="cuda")) == "cpu"
     analysis = runner.step("analysis", steps.analyse, work, probed, config, site)
     shots = runner.step("shots", steps.find_shots, work, analysis, config)
     monkeypatch.setattr(steps, "choose_encoder_device", lambda config, site: "cuda")
@@ -183,7 +176,7 @@ def test_a_step_takes_it_after_it_looked_for_its_artifact(
     with holder() as process:
         threading.Timer(0.7, process.kill).start()
         runner.step("features", steps.encode, work, analysis, shots, config, site)
-    assert said[2] == "features: waiting for the GPU, which another run uses"
+    assert said[3] == "features: waiting for the GPU, which another run uses"
     assert encoded == [True]
     assert is_free()
     with holder():
