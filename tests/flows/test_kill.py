@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.flows.servers import list_programs
 from tests.synthetic import barcode_film
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,20 +58,6 @@ def list_artifacts(folder: Path) -> dict[str, tuple[int, int]]:
     """What lies at final names in the work folder, with inode and time: another of either means made again."""
     found = [path for path in (folder / "work").rglob("*") if path.is_file() and not path.name.startswith(".")]
     return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
-
-
-def list_programs(parent: int | None = None) -> list[int]:
-    """Processes that run ffmpeg: all, or the children of one process."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-            father = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-        except (OSError, IndexError):  # gone meanwhile
-            continue
-        if b"ffmpeg" in words[0] and (parent is None or father == parent):
-            found.append(int(entry.name))
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +110,7 @@ def test_killed_while_ffmpeg_encodes(film: Path, undisturbed: bytes, tmp_path: P
     until = time.monotonic() + 120
     programs: list[int] = []
     while time.monotonic() < until and process.poll() is None:
-        programs = list_programs(process.pid)
+        programs = list_programs(tmp_path)
         if programs and any(not path.name.startswith(".") for path in clips.glob("*/clips/*.mp4")):
             break
         time.sleep(0.01)
@@ -132,9 +119,9 @@ def test_killed_while_ffmpeg_encodes(film: Path, undisturbed: bytes, tmp_path: P
     assert programs, err
     assert process.returncode == -signal.SIGKILL
     until = time.monotonic() + 5
-    while time.monotonic() < until and any(Path(f"/proc/{number}/cmdline").exists() for number in programs):
+    while list_programs(tmp_path) and time.monotonic() < until:
         time.sleep(0.05)
-    assert not set(programs) & set(list_programs())
+    assert not list_programs(tmp_path)
     kept = list_artifacts(tmp_path)
     assert any(path.name in kept for path in clips.glob("*/clips/*.mp4"))
     assert not any(name.startswith(("render-", "trailer-")) for name in kept)
