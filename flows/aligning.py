@@ -114,6 +114,8 @@ def _look(
     """A file's shots and pictures. whose: follows the names of the steps."""
     from pipeline import steps
     from pipeline.align import look_at_pictures
+    from pipeline.choices import choose_encoder_device
+    from pipeline.gpu import use_gpu
     from pipeline.workdir import WorkDir
 
     work = WorkDir(site.work_dir, film.fingerprint)
@@ -123,7 +125,8 @@ def _look(
     for warning in seen.warnings:
         log.warning("%s: %s", film.path.name, warning)
     label = f"pictures{whose}"
-    pictures = look_at_pictures(seen, cut.load(), encoder, progress=lambda share: runner.progress(label, share))
+    with use_gpu(choose_encoder_device(config, site)):
+        pictures = look_at_pictures(seen, cut.load(), encoder, progress=lambda share: runner.progress(label, share))
     runner.progress(label, 1.0)
     return analysis, cut, pictures
 

@@ -14,6 +14,7 @@ from typer.exceptions import TyperException
 
 from flows import library_commands, model_commands, stage_commands, weights
 from flows.display import DONE, INTERRUPTED, SHORT, UNUSABLE, Display, WarningLines, finish, print_error
+from flows.leaving import leave
 from flows.options import (
     AspectOption,
     ConfigOption,
@@ -340,7 +341,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")  # a file name can hold bytes that are no text
     logging.raiseExceptions = False  # a log line that does not reach its server is nobody's concern here
     logging.getLogger("trailer").addHandler(WarningLines(logging.WARNING))
-    sys.exit(run(sys.argv[1:]))
+    leave(run(sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,10 @@ import errno
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -23,14 +26,19 @@ from prefect.artifacts import (
 )
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.exceptions import PrefectException
 from prefect.futures import PrefectFuture
+from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 from prefect.tasks import exponential_backoff
 
+from flows.limit import hold_limit
 from flows.looking import finite
 from pipeline.analysis import Spread
 from pipeline.errors import MediaError, TrailerError
+from pipeline.gpu import Watcher, watch
+from pipeline.media import end_programs
 from pipeline.runner import StepTime, describe_age
 from pipeline.workdir import Artifact, Made
 
@@ -40,6 +48,7 @@ log = logging.getLogger("trailer")
 # what a server that is gone, or that refuses, can raise; TimeoutError and ConnectionError are OSErrors
 REPORTING_FAULTS = (httpx.HTTPError, PrefectException, OSError)
 RETRIES = 2
+REPORT_SECONDS = 6.0  # that a step waits for the server to take what it is told
 # a share that blinked, or a machine that was full for a moment; all else fails the same way again
 PASSING = frozenset(
     {
@@ -62,7 +71,8 @@ class PrefectRunner:
     """Submits each step as a task of the flow run that it is made in.
 
     title: names the task runs. say, bar: as LocalRunner's, for whoever also watches here. progress_every: least seconds
-    between two updates of a progress artifact.
+    between two updates of a progress artifact. gpu_limit: Prefect's concurrency limit that is held while a GPU is used, made
+    with a limit of 1 where there is none; "": none.
     """
 
     def __init__(
@@ -73,21 +83,30 @@ class PrefectRunner:
         bar: Callable[[str, float], None] | None = None,
         progress_every: float = 1.0,
         spread: Spread | None = None,
+        gpu_limit: str = "",
     ) -> None:
         self.times: list[StepTime] = []
         self.spread = spread
+        self._gpu_limit = gpu_limit
         self._title = title
         self._say = say
         self._bar = bar
         self._every = progress_every
         self._futures: dict[str, PrefectFuture[Any]] = {}  # by the key of the artifact that the task made
         self._shown: dict[str, tuple[float, UUID | None]] = {}  # when a step's progress was last shown, and where
+        self._shares: dict[str, float] = {}  # how far it was then
         self._stopped = False
-        self._silent = False  # a server that is gone costs 70 s a call: it is asked once
+        self._silent = False  # a server that is gone costs seconds a call: it is asked once
+        self._reporter = ThreadPoolExecutor(1, "report")
+
+    @property
+    def silent(self) -> bool:
+        """Whether the server has been given up."""
+        return self._silent
 
     def step(self, name: str, function: Callable[..., Made[T]], *arguments: Any) -> Artifact[T]:
         started = time.monotonic()
-        work = _Work(name, function, self.progress)
+        work = _Work(name, function, self)
         made = work.do(*arguments) if self._silent else self._submit(work, arguments)
         taken = StepTime(name, time.monotonic() - started, made.reused)
         self.times.append(taken)
@@ -108,8 +127,10 @@ class PrefectRunner:
                 raise
             self._fall_silent(error)
             return work.made or work.do(*arguments)
-        except BaseException:
+        except BaseException as stop:
             self._stopped = True
+            if not isinstance(stop, Exception):  # the run is cancelled, or interrupted: nothing of it goes on
+                end_programs()
             raise
         self._futures[made.artifact.key] = future
         return made
@@ -135,7 +156,7 @@ class PrefectRunner:
         if self._bar is not None:
             self._bar(name, fraction)
         shown, _ = self._shown.get(name, (0.0, None))
-        if time.monotonic() - shown >= self._every:
+        if time.monotonic() - shown >= self._every and fraction != self._shares.get(name):
             self._show_progress(name, fraction)
 
     def _show_progress(self, name: str, fraction: float) -> None:
@@ -148,7 +169,7 @@ class PrefectRunner:
         else:
             artifact = known
             self._report(lambda: update_progress_artifact(artifact, progress=percent))
-        self._shown[name] = (time.monotonic(), known)
+        self._shown[name], self._shares[name] = (time.monotonic(), known), fraction
 
     def show_table(self, key: str, rows: list[dict[str, Any]], description: str) -> None:
         self._report(lambda: create_table_artifact(finite(rows), _key(key), description))
@@ -166,37 +187,68 @@ class PrefectRunner:
         text = f"# {escape(description)}\n\n" + "\n".join(lines) + "\n"
         self._report(lambda: create_markdown_artifact(text, _key(key), description))
 
+    def watch_gpu(self, name: str) -> Watcher:
+        """Who hears that a step waits for a GPU, and what it holds besides."""
+
+        def told(text: str) -> None:
+            if self._say is not None:
+                self._say(f"{name}: {text}")
+            get_run_logger().info(text)
+
+        def waiting() -> None:
+            if self._stopped:
+                raise KeyboardInterrupt
+
+        def limit() -> AbstractContextManager[None]:
+            return nullcontext() if self._silent or not self._gpu_limit else self._hold_limit(told, waiting)
+
+        return Watcher(told, waiting, limit)
+
+    @contextmanager
+    def _hold_limit(self, told: Callable[[str], None], waiting: Callable[[], None]) -> Iterator[None]:
+        """Hold a slot of the limit, if Prefect can be reached: the work never fails for the want of it."""
+        with ExitStack() as held:
+            try:
+                held.enter_context(hold_limit(self._gpu_limit, told=told, waiting=waiting, patience=REPORT_SECONDS))
+            except (*REPORTING_FAULTS, ConcurrencySlotAcquisitionError) as error:
+                self._fall_silent(error)
+            yield
+
     def _report(self, send: Callable[[], T]) -> T | None:
-        """Tell Prefect; what cannot be told never stops the work."""
+        """Tell Prefect; what cannot be told never stops the work, nor holds it up for long."""
         if self._silent:
             return None
         try:
-            return send()
+            # a server that hangs would be waited for for minutes: its answer is left to come or not
+            return self._reporter.submit(copy_context().run, send).result(REPORT_SECONDS)
         except REPORTING_FAULTS as error:
             self._fall_silent(error)
             return None
 
     def _fall_silent(self, error: Exception) -> None:
         """The server is gone: what is left to do is done without it."""
+        if not self._silent:
+            reason = "it does not answer" if isinstance(error, TimeoutError) else first_line(error)
+            log.warning("cannot report to Prefect any more (%s); the work goes on", reason)
         self._silent = True
-        log.warning("cannot report to Prefect any more (%s); the work goes on", first_line(error))
 
 
 class _Work(Generic[T]):
     """A step's function and what came of it, known also where Prefect fails on the way."""
 
-    def __init__(self, name: str, function: Callable[..., Made[T]], progress: Callable[[str, float], None]) -> None:
+    def __init__(self, name: str, function: Callable[..., Made[T]], runner: PrefectRunner) -> None:
         self.name = name
         self.made: Made[T] | None = None
         self.failed: Exception | None = None  # by what could also have been Prefect's fault
         self._function = function
-        self._progress = progress
+        self._runner = runner
 
     def do(self, *arguments: Any) -> Made[T]:
         self.failed = None
-        self._progress(self.name, 0.0)
+        self._runner.progress(self.name, 0.0)
         try:
-            self.made = self._function(*arguments, progress=lambda fraction: self._progress(self.name, fraction))
+            with watch(self._runner.watch_gpu(self.name)):
+                self.made = self._function(*arguments, progress=lambda share: self._runner.progress(self.name, share))
         except REPORTING_FAULTS as error:
             self.failed = error
             raise

@@ -44,12 +44,12 @@ def find_server(environment: MutableMapping[str, str]) -> str | None:
     return url if isinstance(url, str) and url else None
 
 
-def server_answers(url: str) -> bool:
-    """Whether anything at that address speaks HTTP; what it says is Prefect's to judge."""
+def server_answers(url: str, patience: float = PATIENCE) -> bool:
+    """Whether anything at that address speaks HTTP within so many seconds; what it says is Prefect's to judge."""
     import httpx
 
     try:
-        httpx.get(f"{url.rstrip('/')}/health", timeout=PATIENCE)
+        httpx.get(f"{url.rstrip('/')}/health", timeout=patience)
     except (httpx.HTTPError, httpx.InvalidURL):
         return False
     return True

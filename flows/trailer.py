@@ -18,6 +18,7 @@ from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settin
 from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
+from flows.leaving import SilentServerError, hurry, interruptible
 from flows.making import summarise
 from flows.runner import REPORTING_FAULTS, PrefectRunner, first_line
 from flows.spreading import choose_spread
@@ -31,6 +32,8 @@ log = logging.getLogger("trailer")
 DEFAULTS = TrailerConfig()
 # state of a run that had nothing to make
 NOTHING_MADE = {Fate.current: "UpToDate", Fate.busy: "Busy", Fate.skipped: "Skipped"}
+END_SECONDS = 8.0  # that a command waits for the server to take the run's last state
+SILENT_SECONDS = 2.0  # the same, where it did not answer before
 
 
 @dataclass(slots=True)
@@ -82,9 +85,10 @@ def make_trailer(
     title = config.title or title_from_name(film.stem)
     say, bar = (caller.say, caller.bar) if caller else (None, None)
     site = Site()
+    runner = PrefectRunner(title, say=say, bar=bar, gpu_limit=site.gpu_limit)
 
     def make() -> Outcome:
-        runner = PrefectRunner(title, say=say, bar=bar, spread=choose_spread(site, prefect=True))
+        runner.spread = choose_spread(site, prefect=True)
         return run_sequence(film, config, site, runner, music=music, out=out, subtitles=subtitles, voice=voice)
 
     try:
@@ -98,6 +102,9 @@ def make_trailer(
         if caller is not None:
             caller.error = error
         return Failed(message=first_line(error))
+    finally:
+        if caller is not None:  # who waits for what was made, and not for Prefect
+            hurry(SILENT_SECONDS if runner.silent else END_SECONDS)
     if outcome is None:
         return Completed(name=NOTHING_MADE[kept.fate], message=kept.why or kept.fate.value)
     if caller is not None:
@@ -136,9 +143,9 @@ def run_flow(
     token = CALLER.set(caller)
     try:
         # the heartbeat's thread would be waited for at the end, up to a second
-        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        with interruptible(), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
             state = cast(State[Any], make_trailer(film, config, music, out, subtitles, voice, return_state=True))
-    except REPORTING_FAULTS as error:
+    except (*REPORTING_FAULTS, SilentServerError) as error:
         if caller.outcome is not None:
             log.warning("trailer made, could not report to Prefect (%s)", first_line(error))
             return caller.outcome

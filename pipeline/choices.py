@@ -11,6 +11,7 @@ from pipeline.errors import MissingDependencyError
 from pipeline.settings import (
     ASSETS,
     Chooser,
+    EncoderName,
     LineSettings,
     ShotDetector,
     Site,
@@ -37,6 +38,15 @@ def choose_network(detector: ShotDetector, site: Site) -> str:
         if choose_device(site.device).startswith("cuda"):
             return name_network()
     return ""
+
+
+def choose_encoder_device(config: TrailerConfig, site: Site) -> str:
+    """cpu or cuda: where the encoder that is asked for runs. Raises InputError for a device that is not there."""
+    if config.features.encoder is EncoderName.descriptor:
+        return "cpu"
+    from models.device import choose_device
+
+    return choose_device(site.device)
 
 
 def find_checkpoint(config: TrailerConfig) -> Path:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from pipeline.workdir import finish_file, partial_path
 RENDER_VERSION = 4  # of the clips: raise it when a clip shows something else for the same edit list
 # seconds a job may take: a fixed part, and so many times the length of what it makes
 JOB_SECONDS, JOB_FACTOR = 60.0, 60.0
+POLL = 0.2  # s between two looks at what has ended
 MEMORY = 1 << 30  # bytes that all jobs together may take; a run's whole bound is 1.5 GB
 PROGRAM_BYTES = 40 << 20  # of an ffmpeg with nothing in it
 # pictures of the output that an encoder's memory comes to; of 720p, medium, 48 frames: x264 161 MiB, x265 256, SVT-AV1 264
@@ -95,16 +97,21 @@ def encode_clips(
     """
     todo = list({clip.path: clip for clip in clips if not clip.path.exists()}.values())
     done = sum(clip.piece.frames for clip in clips) - sum(clip.piece.frames for clip in todo)
+    stop = threading.Event()
     # one thread an encode and one encode a core: nothing is lost to waiting, and the result is the same on any machine
     with ThreadPoolExecutor(max_workers=count_jobs(film, edit.output, encoder.codec)) as pool:
-        jobs = {pool.submit(encode_clip, clip, edit, film, encoder, program): clip for clip in todo}
+        jobs = {pool.submit(encode_clip, clip, edit, film, encoder, program, stop): clip for clip in todo}
+        waiting = set(jobs)
         try:
-            for job in as_completed(jobs):
-                job.result()
-                done += jobs[job].piece.frames
+            while waiting:
+                ended, waiting = wait(waiting, timeout=POLL, return_when=FIRST_COMPLETED)
+                for job in ended:
+                    job.result()
+                    done += jobs[job].piece.frames
                 if progress is not None:
-                    progress(done)
+                    progress(done)  # also where nothing has ended: it is here that a run hears that it is to stop
         except BaseException:
+            stop.set()  # nobody waits for what is being encoded
             for job in jobs:
                 job.cancel()
             raise
@@ -119,8 +126,13 @@ def count_jobs(film: Film, output: Output, codec: Codec) -> int:
     return max(1, min(os.cpu_count() or 1, int(MEMORY // (PROGRAM_BYTES + decoder + encoder))))
 
 
-def encode_clip(clip: Clip, edit: EditList, film: Film, encoder: Encoder, program: Path) -> None:
-    """Encode one clip. Raises MediaError when ffmpeg fails, InputError where the film cannot be decoded."""
+def encode_clip(
+    clip: Clip, edit: EditList, film: Film, encoder: Encoder, program: Path, stop: threading.Event | None = None
+) -> None:
+    """Encode one clip; once stop is set, end soon and leave nothing.
+
+    Raises MediaError when ffmpeg fails, InputError where the film cannot be decoded.
+    """
     partial, piece, output = partial_path(clip.path), clip.piece, edit.output
     seconds = float(piece.frames / output.frame_rate)
     # where seeks fail a cut is decoded from the film's start, and ffmpeg waits for us
@@ -129,12 +141,23 @@ def encode_clip(clip: Clip, edit: EditList, film: Film, encoder: Encoder, progra
         run_ffmpeg(
             program,
             clip_job(partial, output, encoder, choose_colours(film)),
-            chunks=(picture.data for picture in make_pictures(clip, edit, film)),
+            chunks=(picture.data for picture in _until(stop, make_pictures(clip, edit, film))),
             timeout=JOB_SECONDS + JOB_FACTOR * seconds + reach,
         )
         finish_file(partial, clip.path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+class _StoppedError(Exception):
+    """Ends a clip that nobody waits for."""
+
+
+def _until(stop: threading.Event | None, pictures: Iterator[U8]) -> Iterator[U8]:
+    for picture in pictures:
+        if stop is not None and stop.is_set():
+            raise _StoppedError
+        yield picture
 
 
 def make_pictures(clip: Clip, edit: EditList, film: Film) -> Iterator[U8]:

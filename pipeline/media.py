@@ -314,6 +314,15 @@ def die_with_parent() -> None:
         _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+_RUNNING: set[subprocess.Popen[bytes]] = set()
+
+
+def end_programs() -> None:
+    """Kill every ffmpeg that this process runs, for a process that is told to end: other threads may wait for them."""
+    for process in list(_RUNNING):
+        process.kill()
+
+
 def run_ffmpeg(
     program: Path,
     arguments: Sequence[str],
@@ -343,6 +352,7 @@ def run_ffmpeg(
     reader.start()
     overdue = threading.Timer(timeout, process.kill)
     overdue.start()
+    _RUNNING.add(process)
     try:
         if chunks is not None and process.stdin is not None:
             _widen_pipe(process.stdin)
@@ -358,6 +368,7 @@ def run_ffmpeg(
         if process.poll() is None:
             process.kill()
             process.wait()
+        _RUNNING.discard(process)
         reader.join()
         process.stderr.close()
         if process.stdin is not None and not process.stdin.closed:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.captions import caption_slots
-from pipeline.choices import name_detector, name_speech_model
+from pipeline.choices import choose_encoder_device, name_detector, name_speech_model
 from pipeline.cues import Cue
 from pipeline.errors import ChatError
+from pipeline.gpu import use_gpu
 from pipeline.mix import SILENT_LINE_DB, level_db
 from pipeline.narration import place_lines
 from pipeline.quotes import choose_quotes, find_allowed, find_secret, measure_clearness
@@ -44,17 +45,19 @@ def find_lines(
     model = settings.speech_model
 
     def recognise(film: Film) -> tuple[Cue, ...]:
+        from models.device import choose_device
         from pipeline.speech import recognise_speech
 
-        return recognise_speech(
-            film,
-            model,
-            settings.language,
-            device=site.device,
-            weights_dir=site.weights_dir,
-            progress=progress,
-            heard=heard,
-        )
+        with use_gpu(choose_device(site.device)):
+            return recognise_speech(
+                film,
+                model,
+                settings.language,
+                device=site.device,
+                weights_dir=site.weights_dir,
+                progress=progress,
+                heard=heard,
+            )
 
     inputs = {
         "film": film.fingerprint,
@@ -214,11 +217,13 @@ def caption(
     captioner = config.narration.captioner
     sentences = load_sentences("cpu")
     network = encoder = None
-    weights = sentences.name
+    weights, device = sentences.name, "cpu"
     if captioner in (Captioner.smolvlm, Captioner.minicpm):
-        network = load_captioner(str(captioner), site.weights_dir, choose_device(site.device))
+        device = choose_device(site.device)
+        network = load_captioner(str(captioner), site.weights_dir, device)
         weights = network.weights
     elif captioner is Captioner.picture:
+        device = choose_encoder_device(config, site)
         encoder = load_encoder(config.features, site)
         weights = encoder.weights
     inputs = {
@@ -233,19 +238,20 @@ def caption(
     }
 
     def make() -> Captions:
-        return caption_slots(
-            analysis.load(),
-            shots.load(),
-            features=features.load(),
-            lines=lines.load(),
-            script=script.load(),
-            chosen=selection.load().shots,
-            settings=config.narration,
-            sentences=sentences,
-            network=network,
-            encoder=encoder,
-            progress=progress,
-        )
+        with use_gpu(device):
+            return caption_slots(
+                analysis.load(),
+                shots.load(),
+                features=features.load(),
+                lines=lines.load(),
+                script=script.load(),
+                chosen=selection.load().shots,
+                settings=config.narration,
+                sentences=sentences,
+                network=network,
+                encoder=encoder,
+                progress=progress,
+            )
 
     return work.reuse_or_make("captions", CAPTIONS_VERSION, inputs, Captions, make)
 

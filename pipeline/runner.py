@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from pipeline.gpu import Watcher, watch
 from pipeline.workdir import Artifact, Made
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ class LocalRunner:
     def step(self, name: str, function: Callable[..., Made[T]], *arguments: Any) -> Artifact[T]:
         started = time.monotonic()
         self.progress(name, 0.0)
-        made = function(*arguments, progress=lambda fraction: self.progress(name, fraction))
+        with watch(Watcher(told=lambda text: self._say(f"{name}: {text}"))):
+            made = function(*arguments, progress=lambda fraction: self.progress(name, fraction))
         taken = StepTime(name, time.monotonic() - started, made.reused)
         self.times.append(taken)
         self.progress(name, 1.0)

@@ -361,6 +361,8 @@ class Site(BaseSettings):
     """Folder of model weights."""
     device: str = "auto"
     """`auto`, `cpu` or `cuda`."""
+    gpu_limit: str = ""
+    """Name of a Prefect concurrency limit held while a GPU is used, for cards that several machines share; empty: none."""
     workers: int = Field(0, ge=0, le=1024)
     """How many parts of a film are analysed at once; 0: as many as there are cores."""
     dask: str = ""

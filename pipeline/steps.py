@@ -18,18 +18,20 @@ import numpy as np
 from pipeline import __version__
 from pipeline.analysis import Spread, Threads, analyse_film, count_cores
 from pipeline.cards import clear_cards, find_font
-from pipeline.choices import choose_network, find_checkpoint, name_models, warn_of_licences
+from pipeline.choices import choose_encoder_device, choose_network, find_checkpoint, name_models, warn_of_licences
 from pipeline.edit import choose_frame_rate, describe_slowed, lay_out, make_cards, usable_seconds
 from pipeline.editfile import edit_to_json
 from pipeline.errors import NoSolutionError
 from pipeline.features import encode_shots
 from pipeline.framing import choose_size, find_active, follow_action
+from pipeline.gpu import use_gpu
 from pipeline.guards import count_reasons, find_bounds, keep_out
 from pipeline.languages import same_language
 from pipeline.media import check_readable, find_ffmpeg, fingerprint_file
 from pipeline.music import describe_loops, segment_music
 from pipeline.quality import Measured, check_trailer
 from pipeline.records import (
+    F32,
     F64,
     Analysis,
     EditList,
@@ -94,18 +96,20 @@ def analyse(
 
     with work.make_scratch("analysis") as scratch:  # until the record is written: it maps a file there
 
-        def make() -> Analysis:
-            network = None
-            if inputs["network"]:
-                from models.device import choose_device
-                from models.transnet import TransNet
+        def judge(file: Path, count: int, tell: Progress) -> F32:
+            from models.device import choose_device
+            from models.transnet import TransNet
 
-                network = TransNet(choose_device(site.device)).judge
+            device = choose_device(site.device)
+            with use_gpu(device):
+                return TransNet(device).judge(file, count, tell)
+
+        def make() -> Analysis:
             return analyse_film(
                 film,
                 scratch,
                 spread=spread or Threads(site.workers or count_cores()),
-                network=network,
+                network=judge if inputs["network"] else None,
                 progress=progress,
             )
 
@@ -142,13 +146,12 @@ def encode(
         "encoder": encoder.identity.name,
         "weights": encoder.weights,
     }
-    return work.reuse_or_make(
-        "features",
-        VERSION["features"],
-        inputs,
-        Features,
-        lambda: encode_shots(analysis.load(), shots.load(), encoder, progress=progress),
-    )
+
+    def make() -> Features:
+        with use_gpu(choose_encoder_device(config, site)):
+            return encode_shots(analysis.load(), shots.load(), encoder, progress=progress)
+
+    return work.reuse_or_make("features", VERSION["features"], inputs, Features, make)
 
 
 def judge_shots(analysis: Analysis, shots: Shots, config: TrailerConfig) -> tuple[F64, dict[int, str], list[float]]:
@@ -225,12 +228,8 @@ def select(
 ) -> Made[Selection]:
     """SSMP fills the slots."""
     del progress
-    from models.ssmp.description import check_fit, read_digest
-
     path = find_checkpoint(config)
-    described = features.load()
-    check_fit(path, described.encoder)
-    digest = read_digest(path)
+    sha256 = hashlib.sha256(check_readable(path, "checkpoint").read_bytes()).hexdigest()  # without torch: it may be reused
     inputs = {
         "features": features.key,
         "segments": segments.key,
@@ -238,7 +237,7 @@ def select(
         "guards": config.guards.model_dump(),
         "selection": config.selection.model_dump(mode="json"),
         "seed": config.seed,
-        "model": digest,
+        "model": sha256,
     }
 
     def make() -> Selection:
@@ -246,21 +245,24 @@ def select(
         from models.ssmp.checkpoint import load_checkpoint
         from models.ssmp.model import predict_slots
 
-        checkpoint = load_checkpoint(path, encoder=described.encoder, device=choose_device(site.device))
+        described = features.load()
+        model = load_checkpoint(path, encoder=described.encoder).model
         cut, grid = shots.load(), segments.load()
         slots, seconds, excluded = slots_of(analysis.load(), cut, grid, config)
-        return select_shots(
-            predict_slots(checkpoint.model, described.vectors),
-            cut,
-            slots,
-            seconds,
-            excluded,
-            config.selection,
-            looks=group_looks(described.vectors),
-            track=grid.track.fingerprint,
-            model={"name": path.stem, "sha256": digest},
-            seed=config.seed,
-        )
+        device = choose_device(site.device)
+        with use_gpu(device):
+            return select_shots(
+                predict_slots(model.to(device), described.vectors),
+                cut,
+                slots,
+                seconds,
+                excluded,
+                config.selection,
+                looks=group_looks(described.vectors),
+                track=grid.track.fingerprint,
+                model={"name": path.stem, "sha256": sha256},
+                seed=config.seed,
+            )
 
     return work.reuse_or_make("selection", VERSION["selection"], inputs, Selection, make)
 

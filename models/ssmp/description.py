@@ -26,17 +26,6 @@ def check_fit(path: Path, encoder: str) -> None:
         raise InputError(f"cannot read checkpoint {path}: No such file or directory")
 
 
-def read_digest(path: Path) -> str:
-    """SHA-256 of the weights, hex, as the description of a checkpoint has it: load_model holds the file against it.
-
-    Raises InputError where there is none.
-    """
-    digest = read_json(path.with_suffix(".json")).get("sha256")
-    if not isinstance(digest, str):
-        raise InputError(f"not a checkpoint description: {path.with_suffix('.json')}: it has no sha256")
-    return digest
-
-
 def check_name(path: Path) -> None:
     """Raises InputError where it does not end in .safetensors."""
     if path.suffix != ".safetensors":
