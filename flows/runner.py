@@ -30,7 +30,7 @@ from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.exceptions import PrefectException
 from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Failed
 from prefect.tasks import exponential_backoff
 
 from flows.limit import hold_limit
@@ -140,7 +140,12 @@ class PrefectRunner:
             self._shown[work.name] = (time.monotonic(), None)
             try:
                 made = work.do(*(i.artifact if isinstance(i, Made) else i for i in inputs))
-            except TrailerError as error:  # a state says it in one line; an exception would bring its traceback
+            except (TrailerError, KeyboardInterrupt) as error:
+                if self._stopped:  # what its programs then say is not why
+                    return Cancelled(message=f"the run ended while {work.name} was at work")
+                if not isinstance(error, TrailerError):
+                    raise
+                # a state says it in one line; an exception would bring its traceback
                 return Failed(message=first_line(error), data=error)
             if self._shown[work.name][1] is not None:
                 self._show_progress(work.name, 1.0)

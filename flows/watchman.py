@@ -21,11 +21,15 @@ FINAL = (
 
 
 def ensure_watchman() -> bool:
-    """Let the server mark runs as crashed whose heartbeat has stopped; whether that was new to it."""
+    """Let the server mark runs as crashed that were heard of and then no more; whether it had to be told.
+
+    Runs of deployments alone: a command's own run sends no heartbeat, and whoever waits for the command sees it die.
+    """
     trigger = EventTrigger(
-        after={"prefect.flow-run.heartbeat"},
+        after={"prefect.flow-run.heartbeat", "prefect.flow-run.Running"},  # it may die before its first heartbeat
         expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{name}" for name in FINAL)},
         match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+        match_related=ResourceSpecification({"prefect.resource.role": ["deployment"]}),
         for_each={"prefect.resource.id"},
         posture=Posture.Proactive,
         threshold=1,
@@ -36,16 +40,19 @@ def ensure_watchman() -> bool:
         state=StateType.CRASHED,
         message=f"nothing was heard of it for {SILENT_SECONDS} s: its process, its worker or its machine has died",
     )
+    wanted = AutomationCore(
+        name=WATCHMAN,
+        description="Marks them as crashed, so that the library flow has them resumed.",
+        enabled=True,
+        trigger=trigger,
+        actions=[crash],
+    )
     with get_client(sync_client=True) as client:
-        if client.read_automations_by_name(WATCHMAN):
-            return False
-        client.create_automation(
-            AutomationCore(
-                name=WATCHMAN,
-                description="Marks them as crashed, so that the library flow has them resumed.",
-                enabled=True,
-                trigger=trigger,
-                actions=[crash],
-            )
-        )
+        for there in client.read_automations_by_name(WATCHMAN):
+            known = there.trigger
+            if isinstance(known, EventTrigger) and known.after == trigger.after and known.expect == trigger.expect:
+                return False
+            client.update_automation(there.id, wanted)
+            return True
+        client.create_automation(wanted)
     return True

@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import struct
 import time
@@ -36,6 +37,9 @@ log = logging.getLogger("trailer")
 
 KEY_LENGTH = 24  # hex digits of a SHA-256: 96 bits
 STALE_PARTIAL = 24 * 3600.0  # s; a partial file older than a day belongs to nobody
+DELIVERY_SECONDS = (
+    60.0  # s without a byte written, after which a partial file of a process that is gone belongs to nobody
+)
 JSON_NAME = "record"
 # what a file that was damaged on the disk can raise when it is read: zipfile has a RuntimeError for "encrypted" and such
 DAMAGE = (ValueError, OSError, EOFError, KeyError, TypeError, RuntimeError, zlib.error, zipfile.BadZipFile)
@@ -181,11 +185,34 @@ def finish_file(partial: Path, path: Path) -> None:
     partial.replace(path)
 
 
+def _sweep_partials(path: Path) -> None:
+    """Remove what a run that was killed while it delivered this file left beside it."""
+    name = re.compile(rf"\.{re.escape(path.stem[:100])}\.(\d+)-\d+\.partial{re.escape(path.suffix)}")
+    for left in path.parent.iterdir():
+        if (found := name.fullmatch(left.name)) and not _is_alive(int(found[1])):
+            with suppress(OSError):
+                if (
+                    time.time() - left.stat().st_mtime > DELIVERY_SECONDS
+                ):  # else another machine's run may be writing it
+                    left.unlink()
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
+
+
 def deliver_file(source: Path, path: Path) -> None:
     """Copy an artifact to where the user wants it, whole or not at all. Raises InputError when there is no room or right."""
     partial = partial_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep_partials(path)
         shutil.copyfile(source, partial)
         finish_file(partial, path)
     except OSError as error:
@@ -199,6 +226,7 @@ def deliver_text(text: str, path: Path) -> None:
     partial = partial_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep_partials(path)
         partial.write_text(text, encoding="utf-8")
         finish_file(partial, path)
     except OSError as error:

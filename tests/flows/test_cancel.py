@@ -64,6 +64,7 @@ def serving(prefect_server: None, tmp_path: Path) -> Iterator[subprocess.Popen[s
 
 def test_a_cancelled_run_stops_and_says_so(serving: subprocess.Popen[str], tmp_path: Path) -> None:
     from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
     from prefect.exceptions import ObjectNotFound
     from prefect.states import Cancelling
 
@@ -102,6 +103,8 @@ def test_a_cancelled_run_stops_and_says_so(serving: subprocess.Popen[str], tmp_p
                 seen = time.monotonic()
             time.sleep(0.02)
         ended = read_run()
+        chosen = FlowRunFilter(id=FlowRunFilterId(any_=[run]))
+        tasks = {task.name: task.state for task in client.read_task_runs(flow_run_filter=chosen)}
     assert seen - asked < GONE_WITHIN
     assert ended.state_name == "Cancelled"
     assert ended.state is not None
@@ -111,3 +114,6 @@ def test_a_cancelled_run_stops_and_says_so(serving: subprocess.Popen[str], tmp_p
     assert not list((tmp_path / "work").glob("*/render-*"))
     assert not list((tmp_path / "work").glob("*/trailer-*"))
     assert not list((tmp_path / "work").rglob(".*.partial*"))
+    rendering = tasks["render: A small film"]
+    assert rendering is not None
+    assert (rendering.name, rendering.message) == ("Cancelled", "the run ended while render was at work")

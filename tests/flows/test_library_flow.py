@@ -157,9 +157,10 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 @pytest.mark.usefixtures("prefect_server")
 def test_serving_tells_prefect_of_the_library_and_its_schedule(served: list[Any], tmp_path: Path) -> None:
     from prefect.client.orchestration import get_client
+    from prefect.events.schemas.automations import AutomationCore
 
     from flows.serve import Shelf, serve_flows
-    from flows.watchman import WATCHMAN
+    from flows.watchman import WATCHMAN, ensure_watchman
 
     said: list[str] = []
     shelf = Shelf(
@@ -179,7 +180,13 @@ def test_serving_tells_prefect_of_the_library_and_its_schedule(served: list[Any]
     assert "http://" in said[0]
     assert said[1] == f"library {tmp_path}: a first pass now, then at '*/5 * * * *' (Europe/Berlin)"
     with get_client(sync_client=True) as client:
-        assert len(client.read_automations_by_name(WATCHMAN)) == 1
+        (watchman,) = client.read_automations_by_name(WATCHMAN)
+        assert not ensure_watchman()
+        old = watchman.trigger.model_copy(update={"expect": {"prefect.flow-run.Completed"}})
+        left = AutomationCore(name=WATCHMAN, trigger=old, actions=watchman.actions)
+        client.update_automation(watchman.id, left)
+        assert ensure_watchman()  # as an older version left it
+        assert client.read_automations_by_name(WATCHMAN)[0].trigger.expect == watchman.trigger.expect
 
 
 @pytest.mark.usefixtures("prefect_server")

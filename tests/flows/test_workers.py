@@ -192,8 +192,8 @@ def test_ten_films_between_two_workers_and_one_is_killed(database: str, tmp_path
             most = max(most, len(going))
             if not killed and sum(run.state_name == "Completed" for run in runs) >= 2:
                 mine = children(workers[0].pid)
-                held = {r.name for r in going if any(str(r.id) in environment_of(pid) for pid in mine)}
-                if held:  # the worker and what it works on, as when its machine goes
+                held = {r.name for r in runs if any(str(r.id) in environment_of(pid) for pid in mine)}
+                if held & {run.name for run in going}:  # the worker and what it works on, as when its machine goes
                     for pid in (workers[0].pid, *mine):
                         os.kill(pid, signal.SIGKILL)
                     killed = held
