@@ -61,7 +61,8 @@ def check_compose(compose: dict[str, Any]) -> list[str]:
             problems.append(f"{name}: image {service.get('image')} has no version")
         if "no-new-privileges:true" not in service.get("security_opt", []):
             problems.append(f"{name}: may gain privileges (security_opt)")
-        if "build" in service and re.fullmatch(r"(0|root)?(:.*)?", fill_in(service.get("user", ""))):
+        own = service.get("build", {}).get("target") != "server"  # Prefect's image has its own user
+        if own and "build" in service and re.fullmatch(r"(0|root)?(:.*)?", fill_in(service.get("user", ""))):
             problems.append(f"{name}: runs as root")
         for variable, value in service.get("environment", {}).items():
             if SECRET.search(variable) and value and not VARIABLE.search(str(value)):
