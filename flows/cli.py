@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from flows import library_commands, model_commands, stage_commands, weights
+from flows import library_commands, model_commands, refine_command, stage_commands, weights
 from flows.display import DONE, INTERRUPTED, SHORT, UNUSABLE, Display, WarningLines, finish, print_error
 from flows.leaving import leave
 from flows.options import (
@@ -167,6 +167,9 @@ def render(edit: EditArgument, out: OutOption, aspect: AspectOption = None, as_j
     with Display() as display:
         outcome = render_edit(edit, out, Site(), LocalRunner(display.say, display.bar), aspect=aspect)
     finish(summarise(outcome) if as_json else describe(outcome), passed=outcome.passed)
+
+
+app.command(epilog=refine_command.REFINE_EXAMPLES)(refine_command.refine)
 
 
 @app.command()

@@ -20,6 +20,7 @@ from pipeline.media import probe_film, probe_track
 from pipeline.music import choose_bed
 from pipeline.quality import Measured
 from pipeline.records import EditList, Film, QualityReport
+from pipeline.refine import Refinement
 from pipeline.report import clock, draw_report, draw_sheet
 from pipeline.runner import Runner, StepTime
 from pipeline.settings import Site, TrailerConfig
@@ -62,11 +63,13 @@ def make_trailer(
     out: Path | None = None,
     subtitles: Path | None = None,
     voice: Path | None = None,
+    refinement: Refinement | None = None,
 ) -> Outcome:
     """Film in, trailer out: `out` (default: <film>-trailer.mp4 here) with its .edit.json, .report.html and .qc.json.
 
     music: track; none: the bundled bed that fits the film. subtitles: file with the film's lines; none: one beside the film,
-    or in it. voice: file of recordings that are heard instead of the film's own voices (voicefile.read_voice). Nothing
+    or in it. voice: file of recordings that are heard instead of the film's own voices (voicefile.read_voice).
+    refinement: what a person keeps of an earlier trailer of this film, with this track and these settings. Nothing
     appears at a final name before it is whole; what the gate refuses lies beside it as X.rejected.*. Raises TrailerError
     for what a user can mend.
     """
@@ -91,11 +94,12 @@ def make_trailer(
         luma, motion = steps.mean_look(seen)
         track = probe_track(choose_bed(luma=luma, motion=motion))
     segments = runner.step("music", steps.segment, work, track, config, room)
-    selection = runner.step("selection", steps.select, work, analysis, shots, features, segments, config, site)
+    selection = runner.step("selection", steps.select, work, analysis, shots, features, segments, config, site, refinement)
     lines = script = captions = narration = None
     if config.narration.enabled:
         lines = runner.step("lines", speaking.find_lines, work, film, config, site, subtitles)
-        if len(lines.load()) or voice is not None:
+        placed = refinement is not None and refinement.narration is not None
+        if not placed and (len(lines.load()) or voice is not None):
             script = runner.step(
                 "script",
                 speaking.write_script,
@@ -142,6 +146,7 @@ def make_trailer(
         config,
         site,
         title,
+        refinement,
     )
     plan = edit.load()
     for warning in plan.warnings:
