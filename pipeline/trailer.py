@@ -172,6 +172,7 @@ def make_trailer(
         rendered = runner.step("render", steps.render, work, edit, site)
         measured = runner.step("quality", steps.check, work, edit, rendered, site).load()
         sheet = draw_sheet(measured.thumbnails, plan)
+        runner.show_picture("contact-sheet", sheet, f"Contact sheet: {title}")
         request = approve(plan, sheet, measured.report.passed) if approve is not None else None
         if request is None:
             break
@@ -185,7 +186,6 @@ def make_trailer(
     runner.show_table(
         "timing", [{"step": t.name, "seconds": round(t.seconds, 2), "reused": t.reused} for t in runner.times], "Timing"
     )
-    runner.show_picture("contact-sheet", sheet, f"Contact sheet: {title}")
     results = {"trailer": outcome.trailer, "report": outcome.report, "edit list": outcome.edit}
     runner.show_files("result", results, title)
     return outcome
