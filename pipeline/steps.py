@@ -473,7 +473,7 @@ def check(
         VERSION["quality"],
         inputs,
         Measured,
-        lambda: check_trailer(path, edit.load(), site, progress=progress),
+        lambda: check_trailer(path, edit.load(), site, memory=work.folder / "compared", progress=progress),
     )
 
 
