@@ -16,7 +16,7 @@ Examples:
   trailer export film-trailer.edit.json --to otio --out film-trailer.otio
   trailer export film-trailer.edit.json --to fcpxml --out film-trailer.fcpxml     # Final Cut Pro, DaVinci Resolve
   trailer export film-trailer.edit.json --to fcp7 --out film-trailer.xml          # Premiere Pro
-  trailer export film-trailer.edit.json --to edl --out film-trailer.edl --start "01:00:00;00"
+  trailer export film-trailer.edit.json --to edl --out film-trailer.edl --start 10:00:00:00
   trailer export film-trailer.edit.json --out film-trailer.srt
 """
 

@@ -10,17 +10,23 @@ import logging
 import math
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
+
+from av.error import FFmpegError
+from av.packet import Packet
 
 from pipeline.cards import count_frames, write_srt
 from pipeline.editfile import read_edit
 from pipeline.errors import InputError
-from pipeline.media import check_readable, fingerprint_file, open_media, probe_film, probe_track
+from pipeline.media import check_readable, fingerprint_file, open_media, pick_video, probe_film, probe_track
 from pipeline.mix import choose_fade
 from pipeline.records import Card, Cut, EditList, Film, Music, Span
 from pipeline.settings import parse_config
@@ -31,6 +37,8 @@ from pipeline.workdir import deliver_text
 log = logging.getLogger("trailer")
 
 MARK = "trailer-pipeline"  # in each file that has a place for it: what holds it may be written over
+LOOK_PACKETS = 1000  # from a key frame on, in which a cut's pictures are looked for
+UNEVEN = 0.02  # of them that may lie elsewhere than their rate says: as the analysis has it
 MOST_BYTES = 64 << 20  # of a file that is looked through for the mark
 # s: Matroska rounds a picture's time to whole ms, so that a time on its edge may read as just before it
 ROUNDED = Fraction(1, 2000)
@@ -336,7 +344,9 @@ class _Links:
     def add_film(self, film: Film, edit: EditList) -> tuple[Medium, Fraction]:
         """The film, and the rate that a time of it is turned into a frame with."""
         counted = film.frame_rate
-        if film.variable_rate:  # no frame number is right for all of it: the rate that an editor will conform it to
+        if film.variable_rate or not lies_even(
+            film, [cut.source for cut in edit.cuts]
+        ):  # no frame number is right for all of it: the rate that an editor will conform it to
             counted = self._rate
             log.warning(
                 "%s has a variable frame rate: its frames are counted on the nominal rate of %.3f frames/s, and a cut may "
@@ -415,6 +425,39 @@ def read_timecode(path: Path) -> str:
             if tags.get("timecode"):
                 return tags["timecode"].strip()
     return ""
+
+
+def lies_even(film: Film, spans: Iterable[Span]) -> bool:
+    """Whether the pictures of these spans lie where the film's rate would have them, counted from its first.
+
+    A container may announce one rate for pictures that are held, or left out. Where it does not say when they are shown, or
+    cannot be sought, they count as even.
+    """
+    off: list[bool] = []
+    most = max(Fraction(1, 10), 3 * ROUNDED * film.frame_rate)  # of a picture
+    with open_media(film.path) as container:
+        video = pick_video(container)
+        if video is None or video.time_base is None:
+            return True
+        for span in spans:
+            with suppress(FFmpegError):
+                container.seek(int(span.start / video.time_base), stream=video, backward=True)
+                for time in _list_times(container.demux(video), span):
+                    place = (Fraction(time) - Fraction(film.start)) * film.frame_rate
+                    off.append(abs(place - round(place)) > most)
+    return sum(off) <= UNEVEN * len(off)
+
+
+def _list_times(packets: Iterable[Packet[Any]], span: Span) -> Iterator[float]:
+    """When the pictures of a span are put on screen, as far as packets say so."""
+    for packet in islice(packets, LOOK_PACKETS):
+        if packet.time_base is None:
+            continue
+        if packet.dts is not None and float(packet.dts * packet.time_base) > span.end:
+            break
+        time = None if packet.pts is None else float(packet.pts * packet.time_base)
+        if time is not None and span.start <= time < span.end:
+            yield time
 
 
 def find_picture(time: float, start: float, rate: Fraction) -> int:
