@@ -557,7 +557,7 @@ def tell_unmixed(handoff: Handoff) -> list[str]:
     left = ["sound levels and how the music is turned down under the lines"] if handoff.sounds else []
     film = next((medium for medium in handoff.media if medium.size is not None), None)
     width, height = handoff.size
-    cropped = any(item.facts.get("focus") for item in handoff.picture.items) or any(_bars(handoff))
+    cropped = any(_bars(handoff))
     if film is not None and film.size is not None:
         cropped = cropped or abs(width * film.size[1] / (height * film.size[0]) - 1) > 0.01
     if cropped:

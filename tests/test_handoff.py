@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -15,18 +16,19 @@ from xml.etree import ElementTree
 import opentimelineio as otio
 import pysubs2
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.decode import read_pictures
 from pipeline.editfile import edit_to_json
 from pipeline.errors import InputError
 from pipeline.handoff import export_edit, find_picture, read_timecode
 from pipeline.media import find_ffmpeg, fingerprint_file, probe_film, run_ffmpeg
-from pipeline.records import Card, EditList, Film, Music, Placement, Span
+from pipeline.records import Card, Cut, EditList, Film, Music, Placement, Span
 from pipeline.timecode import format_timecode, parse_timecode
 from tests.conftest import Answer
 from tests.plans import plan_edit, take
-from tests.synthetic import barcode_film, click_track, vfr_timestamps
+from tests.synthetic import barcode_film, click_track, read_barcode, vfr_timestamps
 
 NTSC_FILM, NTSC, NTSC_TWICE = Fraction(24000, 1001), Fraction(30000, 1001), Fraction(60000, 1001)
 # rate, time code of the trailer's first frame, of the film's first picture ("": it has none)
@@ -73,7 +75,7 @@ def write_edit(edit: EditList, path: Path) -> Path:
     return path
 
 
-def plan(film: Film, track: Path, *, rate: Fraction | None = None, voice: Path | None = None) -> EditList:
+def plan(film: Film, track: Path, *, rate: Fraction | None = None) -> EditList:
     """The edit list of the cuts above, with two lines, beats, a looped track and a fade."""
     pictures = rate or film.frame_rate
 
@@ -98,7 +100,7 @@ def plan(film: Film, track: Path, *, rate: Fraction | None = None, voice: Path |
     edit = plan_edit(film, pieces, rate=rate, music=music)
     lines = (
         Placement(6, NASTY, Span(film.start + 1.0, film.start + 1.5), 0, LINE_STARTS[0], 0.5),
-        Placement(7, "Twice. --> so", Span(0.25, 0.6), 2, LINE_STARTS[1], 0.5, voice or track),
+        Placement(7, "Twice. --> so", Span(0.25, 0.6), 2, LINE_STARTS[1], 0.5, track),
     )
     return replace(
         edit,
@@ -227,6 +229,23 @@ def test_the_picture_is_the_one_on_screen(rate: Fraction) -> None:
             exact = Fraction(picture) / rate
             for time in (exact, exact + Fraction(1, 4) / rate, Fraction(round(exact * 1000), 1000)):
                 assert find_picture(float(time) + start, start, rate) == picture
+
+
+@pytest.mark.parametrize("name", ["t.mkv", "t.mp4"])
+def test_the_source_frame_is_the_one_that_the_trailer_shows(name: str, track: Path, tmp_path: Path) -> None:
+    """The number in the picture that the render takes at a cut's start, and the one that an editor is sent to."""
+    barcode_film(tmp_path / name, frame_rate=NTSC_FILM, shots=(60, 60), clicks=False)
+    film = probe_film(tmp_path / name)
+    times = [film.start + float((Fraction(p) + Fraction(1, 4)) / NTSC_FILM) for p in range(0, 100, 7)]
+    pieces = [take(film, time, 5) for time in times]
+    edit = plan_edit(film, pieces, music=Music(track, fingerprint_file(track), 0.0, (0.0,)))
+    out = tmp_path / "t.otio"
+    export_edit(write_edit(edit, tmp_path / "t.edit.json"), out)
+    timeline = otio.adapters.read_from_file(str(out))
+    clips = timeline.tracks[0].find_clips()
+    shown = [read_barcode(frame.to_ndarray(format="bgr24")) for frame in read_pictures(film, times)]
+    assert [clip.source_range.start_time.value for clip in clips] == shown
+    assert shown == list(range(0, 100, 7))
 
 
 # --- the formats ------------------------------------------------------------------------------------------------------
@@ -445,6 +464,84 @@ def test_fcpxml(case: Case) -> None:
         ]
 
 
+@settings(max_examples=20)  # four files each
+@given(
+    pieces=st.lists(
+        st.tuples(
+            st.integers(0, 150),  # the picture that it begins with
+            st.integers(1, 24),  # frames
+            st.sampled_from([0, 0, 1, 2, 3, 8, 24]),  # of dissolve, as far as it can be
+            st.sampled_from([1.0, 1.0, 0.9167, 0.5]),
+            st.sampled_from([False, False, False, True]),  # a card
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_any_trailer_says_the_same_in_every_format(
+    cases: Callable[[int], Case], track: Path, pieces: list[tuple[int, int, int, float, bool]]
+) -> None:
+    """Where each piece begins, ends, and what picture of the film it begins with, whatever it is joined by."""
+    case = cases(2)
+    film = probe_film(case.edit.film.path)
+    laid: list[Cut | Card] = []
+    for source, frames, dissolve, speed, card in pieces:
+        if card:
+            laid.append(Card("c", 0, frames))
+            continue
+        joined = min(dissolve, frames) if laid and isinstance(laid[-1], Cut) else 0
+        time = film.start + (source + 0.25) / 24
+        laid.append(take(film, time, frames, dissolve=joined, speed=speed, sound=speed == 1))
+    music = Music(track, fingerprint_file(track), 0.0, (0.0,))
+    edit = plan_edit(film, laid, music=music)
+    path = write_edit(edit, case.folder / "any.edit.json")
+    planned = [
+        (p.start_frame, p.start_frame + p.frames, pieces[n][0] if isinstance(p, Cut) else None)
+        for n, p in enumerate(edit.pieces)
+    ]
+    for name in ("any.otio", "any.edl", "any.xml", "any.fcpxml"):
+        export_edit(path, case.folder / name, start="00:00:00:00")
+    timeline = otio.adapters.read_from_file(str(case.folder / "any.otio"))
+    found = []
+    for clip in timeline.tracks[0].find_clips():
+        place, own = (
+            timeline.tracks[0].range_of_child(clip),
+            isinstance(clip.media_reference, otio.schema.ExternalReference),
+        )
+        source = int(clip.source_range.start_time.value) - case.film_first if own else None
+        found.append((int(place.start_time.value), int(place.end_time_exclusive().value), source))
+    assert found == planned
+    events: dict[str, tuple[int, int, int | None]] = {}
+    for event in list_events((case.folder / "any.edl").read_text(encoding="utf-8")):
+        if event[2] == "V":  # of two lines of one number the second is what comes
+            codes = [number_of(code, case.rate) for code in event[-4:]]
+            events[event[0]] = (codes[2], codes[3], None if event[1] == "BL" else codes[0] - case.film_first)
+    assert list(events.values()) == planned
+    spine = ElementTree.parse(case.folder / "any.fcpxml").getroot().find(".//spine")
+    assert spine is not None
+    shifts = [p.dissolve // 2 if isinstance(p, Cut) else 0 for p in edit.pieces] + [0]
+    found = []
+    for number, element in enumerate(e for e in spine if e.tag != "transition"):
+        begin, lasts, local = (seconds(element.get(n)) * 24 for n in ("offset", "duration", "start"))
+        picture = None
+        if element.tag == "asset-clip":
+            speed = Fraction(pieces[number][3]).limit_denominator(10**4)
+            picture = int((local - shifts[number] - case.film_first) * speed)
+        found.append((int(begin) - shifts[number], int(begin + lasts) - shifts[number + 1], picture))
+    assert found == planned
+    timeline = otio.adapters.read_from_file(str(case.folder / "any.xml"), "fcp_xml")
+    found = []
+    for number, clip in enumerate(timeline.tracks[0].find_clips()):
+        place, shift = timeline.tracks[0].range_of_child(clip), shifts[number]
+        picture = None
+        if isinstance(clip.media_reference, otio.schema.ExternalReference):
+            speed = Fraction(pieces[number][3]).limit_denominator(10**4)
+            picture = int((int(clip.source_range.start_time.value) - shift - case.film_first) * speed)
+        ends = int(place.end_time_exclusive().value) - shifts[number + 1]
+        found.append((int(place.start_time.value) - shift, ends, picture))
+    assert found == planned
+
+
 def test_srt(simple: Case) -> None:
     out = simple.export("t.srt")
     events = pysubs2.load(str(out), keep_html_tags=True)
@@ -452,6 +549,58 @@ def test_srt(simple: Case) -> None:
     for event, start, lasts in zip(events, LINE_STARTS, (0.5, 0.375), strict=True):  # whole frames
         assert event.start == pytest.approx(1000 * start / 24, abs=1)
         assert event.end - event.start == pytest.approx(1000 * lasts, abs=1)
+
+
+def test_lines_that_overlap_lie_on_two_tracks(simple: Case) -> None:
+    lines = (*simple.edit.narration, replace(simple.edit.narration[0], line=8, start_frame=18))
+    write_edit(replace(simple.edit, narration=lines), simple.folder / "t.edit.json")
+    out = simple.folder / "t.otio"
+    export_edit(simple.folder / "t.edit.json", out)
+    timeline = otio.adapters.read_from_file(str(out))  # what is in it goes with it
+    tracks = {track.name: track for track in timeline.tracks}
+    starts = {
+        name: [track.range_of_child(clip).start_time.value for clip in track.find_clips()]
+        for name, track in tracks.items()
+        if name.startswith("Dialogue")
+    }
+    assert starts == {"Dialogue": [12, 100], "Dialogue 2": [18]}
+
+
+def test_a_track_that_ends_before_the_trailer_is_not_drawn_out(simple: Case) -> None:
+    music = replace(simple.edit.music, parts=(), offset=10.0, fade_seconds=0.0)  # of 12 s
+    write_edit(replace(simple.edit, music=music), simple.folder / "t.edit.json")
+    export_edit(simple.folder / "t.edit.json", simple.folder / "t.otio")
+    timeline = otio.adapters.read_from_file(str(simple.folder / "t.otio"))
+    (clip,) = timeline.tracks[-1]
+    assert (clip.source_range.start_time.to_seconds(), clip.duration().value) == (10.0, 48)
+
+
+def test_a_silent_film_has_no_track_of_its_own_sound(track: Path, tmp_path: Path) -> None:
+    barcode_film(tmp_path / "f.mp4", frame_rate=Fraction(25), shots=(60,), size=(64, 36), sound=False)
+    film = probe_film(tmp_path / "f.mp4")
+    edit = plan_edit(film, [take(film, 0.01, 50)], music=Music(track, fingerprint_file(track), 0.0, (0.0,)))
+    for name in ("t.otio", "t.edl", "t.fcpxml", "t.xml"):
+        export_edit(write_edit(edit, tmp_path / "t.edit.json"), tmp_path / name)
+    timeline = otio.adapters.read_from_file(str(tmp_path / "t.otio"))
+    assert [track.name for track in timeline.tracks] == ["Picture", "Music"]
+    said = replace(edit, narration=(Placement(0, "Who?", Span(0.1, 0.5), 0, 0, 1.0),))
+    write_edit(said, tmp_path / "t.edit.json")
+    with pytest.raises(InputError, match="no sound"):
+        export_edit(tmp_path / "t.edit.json", tmp_path / "t.otio")
+
+
+def test_reels_are_eight_characters_and_one_a_file(track: Path, tmp_path: Path) -> None:
+    names = ["a film & more a.mov", "BL.mov", "映画.mov"]
+    reels = []
+    for name in names:
+        barcode_film(tmp_path / name, frame_rate=Fraction(25), shots=(60,), size=(64, 36))
+        film = probe_film(tmp_path / name)
+        song = tmp_path / f"{Path(name).stem}.wav"  # the film's own name
+        song.write_bytes(track.read_bytes())
+        edit = plan_edit(film, [take(film, 0.01, 50)], music=Music(song, fingerprint_file(song), 0.0, (0.0,)))
+        export_edit(write_edit(edit, tmp_path / "t.edit.json"), tmp_path / "t.edl")
+        reels.append([event[1] for event in list_events((tmp_path / "t.edl").read_text(encoding="utf-8"))])
+    assert reels == [["AFILMMOR", "AFILMMOR", "AFILMMO2"], ["BL2", "BL2", "BL3"], ["REEL", "REEL", "REEL2"]]
 
 
 # --- links ------------------------------------------------------------------------------------------------------------
@@ -493,7 +642,8 @@ def test_a_film_and_a_trailer_of_different_rates(cases: Callable[[int], Case], t
     edit = write_edit(plan(film, track, rate=NTSC), tmp_path / "t.edit.json")
     sources = [source for source, *_ in CUTS]
     export_edit(edit, tmp_path / "t.otio")
-    picture = otio.adapters.read_from_file(str(tmp_path / "t.otio")).tracks[0]
+    timeline = otio.adapters.read_from_file(str(tmp_path / "t.otio"))
+    picture = timeline.tracks[0]
     clips = [c for c in picture.find_clips() if isinstance(c.media_reference, otio.schema.ExternalReference)]
     assert [c.source_range.start_time.value for c in clips] == sources
     assert [c.source_range.start_time.rate for c in clips] == [pytest.approx(float(NTSC_TWICE))] * 4
@@ -533,7 +683,8 @@ def test_a_film_of_variable_rate_is_counted_nominally_and_said_so(
         music=Music(track, fingerprint_file(track), 0.0, (0.0,)),
     )
     export_edit(write_edit(edit, tmp_path / "t.edit.json"), tmp_path / "t.otio")
-    (clip,) = otio.adapters.read_from_file(str(tmp_path / "t.otio")).tracks[0].find_clips()
+    timeline = otio.adapters.read_from_file(str(tmp_path / "t.otio"))
+    (clip,) = timeline.tracks[0].find_clips()
     assert clip.source_range.start_time.value == int((time - film.start) * 24)
     said = [r.getMessage() for r in caplog.records if "variable" in r.getMessage()]
     assert len(said) == 1
@@ -596,6 +747,17 @@ def test_what_cannot_be_used_costs_one_line_and_writes_nothing(trailer: Command,
         assert words in line
         assert sorted(tmp_path.iterdir()) == before, words
     assert theirs.read_text() == "TITLE: mine\n"
+
+
+def test_without_opentimelineio_the_other_formats_are_there(
+    trailer: Command, simple: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "opentimelineio", None)
+    answer = trailer("export", simple.path, "--out", simple.folder / "t.otio")
+    assert answer.code == 2
+    assert "pip install 'trailer-pipeline[export]'" in answer.err
+    for name in ("t.edl", "t.fcpxml", "t.xml", "t.srt"):
+        assert trailer("export", simple.path, "--out", simple.folder / name).code == 0
 
 
 def test_an_input_is_never_written_over(simple: Case, tmp_path: Path) -> None:
