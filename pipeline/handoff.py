@@ -434,7 +434,8 @@ def lies_even(film: Film, spans: Iterable[Span]) -> bool:
     cannot be sought, they count as even.
     """
     off: list[bool] = []
-    most = max(Fraction(1, 10), 3 * ROUNDED * film.frame_rate)  # of a picture
+    # of a picture: cuts aim a quarter into theirs, so that less changes no number
+    most = max(Fraction(1, 5), 3 * ROUNDED * film.frame_rate)
     with open_media(film.path) as container:
         video = pick_video(container)
         if video is None or video.time_base is None:
