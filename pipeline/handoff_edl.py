@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 
-from pipeline.handoff import MARK, Handoff, Item, Mark, Medium, TrackPlan, tell_rounding, tell_unmixed
+from pipeline.handoff import MARK, Handoff, Item, Mark, TrackPlan, tell_rounding, tell_unmixed
+from pipeline.handoff_media import Medium
 from pipeline.timecode import format_timecode, nominal_rate
 
 BLACK = "BL"  # the reel of what comes from no tape

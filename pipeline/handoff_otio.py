@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.errors import MissingDependencyError
-from pipeline.handoff import MARK, Handoff, Item, Medium, TrackPlan, tell_unmixed
+from pipeline.handoff import MARK, Handoff, Item, TrackPlan, tell_unmixed
+from pipeline.handoff_media import Medium
 
 COLOURS = {"beat": "GREEN", "line": "YELLOW"}
 

@@ -13,7 +13,8 @@ from fractions import Fraction
 from itertools import pairwise
 from xml.etree.ElementTree import Comment, Element, SubElement, indent, tostring
 
-from pipeline.handoff import MARK, Handoff, Item, Medium, TrackPlan, tell_rounding, tell_unmixed
+from pipeline.handoff import MARK, Handoff, Item, TrackPlan, tell_rounding, tell_unmixed
+from pipeline.handoff_media import Medium
 from pipeline.timecode import format_timecode, nominal_rate
 
 NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from pipeline.decode import read_pictures
 from pipeline.editfile import edit_to_json
 from pipeline.errors import InputError
-from pipeline.handoff import export_edit, find_picture, read_timecode
+from pipeline.handoff import export_edit
+from pipeline.handoff_media import find_picture, read_timecode
 from pipeline.media import find_ffmpeg, fingerprint_file, probe_film, run_ffmpeg
 from pipeline.records import Card, Cut, EditList, Film, Music, Placement, Span
 from pipeline.timecode import format_timecode, parse_timecode
