@@ -75,7 +75,7 @@ def make_clip_key(
 
 
 def describe_shown(cut: Cut, edit: EditList, film: Film) -> list[object]:
-    """JSON values for what a cut shows, but for the output's size, rate and colours: others wherever a pixel could differ."""
+    """JSON values for what a cut shows, whatever the output's size and colours: others wherever a pixel could differ."""
     before = find_before(cut, edit) if cut.dissolve else None
     shown = [cut.frames, _fades(cut, edit), film.fingerprint, edit.film.bars, _describe(cut), cut.dissolve]
     return shown + ([_describe(before), before.frames] if before is not None else [])
