@@ -2,8 +2,8 @@
 
     python benchmarks/refine.py FILM [--music TRACK] [--set a.b=v]
 
-`trailer make` in an empty work folder, and after it `trailer refine --swap` of a slot in the middle: each from start to end, a
-process of its own. The goal is under a tenth for one slot of 45.
+`trailer make` in an empty work folder, and after it `trailer refine --swap` of a slot in the middle: each from start to
+end, a process of its own. The goal is under a tenth for one slot of 45.
 """
 
 from __future__ import annotations
