@@ -68,9 +68,9 @@ def draw_report(
 ) -> str:
     """The page. video: the trailer's file, as a path from the page. excluded: shot -> why it could not be chosen.
 
-    plan: the edit list's file, as a path from the page; none: X.edit.json beside the page of X.mp4. candidates: slot -> its next
-    best shots: (shot, probability, picture as JPEG or None), best first. remasked: times that each slot was hidden again.
-    music: its loudness over the trailer (trace_music). None: not known, and not shown.
+    plan: the edit list's file, as a path from the page; none: X.edit.json beside the page of X.mp4. candidates: slot -> its
+    next best shots: (shot, probability, picture as JPEG or None), best first. remasked: times that each slot was hidden
+    again. music: its loudness over the trailer (trace_music). None: not known, and not shown.
     """
     known = Known(candidates or {}, remasked, music, plan or f"{video.removesuffix('.mp4')}.edit.json")
     places = Places()

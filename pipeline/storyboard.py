@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import cv2
@@ -91,7 +92,7 @@ def collect_data(edit: EditList, known: Known) -> dict[str, Any]:
 
 
 def draw_timeline(edit: EditList, known: Known, places: Places) -> str:
-    """The trailer from left to right: a strip of pictures, the music with its beats, the lines. The script adds the pictures."""
+    """The trailer from left to right: a strip for pictures, which the script adds, the music with its beats, the lines."""
     frames, rate = edit.output.frames, edit.output.frame_rate
     seconds = float(frames / rate)
     wide = places.name(min_width=f"{SECONDS_WIDE * seconds:.1f}rem")
@@ -133,7 +134,7 @@ def _draw_music(edit: EditList, levels: Sequence[float] | None) -> str:
     seconds = float(edit.output.frames / edit.output.frame_rate)
     beats = [beat for beat in edit.music.beats if 0 <= beat <= seconds]
     cuts = [float(piece.start_frame / edit.output.frame_rate) for piece in edit.pieces]
-    steps = sorted(b - a for a, b in zip(beats, beats[1:], strict=False))
+    steps = sorted(b - a for a, b in pairwise(beats))
     tempo = f", {60 / steps[len(steps) // 2]:.0f} a minute" if steps and steps[len(steps) // 2] > 0 else ""
     label = f"{edit.music.path.name}: {len(beats)} beats{tempo}; its energy"
     label += "" if levels else " is not known: the track could not be read"
@@ -145,8 +146,8 @@ def _draw_music(edit: EditList, levels: Sequence[float] | None) -> str:
     return (
         f'<p class="label">Music, its beats and the cuts: <bdi>{show(edit.music.path.name)}</bdi></p>'
         f'<svg viewBox="0 0 1000 100" preserveAspectRatio="none" role="img" aria-label="{show(label)}">{area}'
-        f'<path class="beats" d="{_draw_ticks(beats, seconds, 62)}"/><path class="cuts" d="{_draw_ticks(cuts, seconds, 0)}"/>'
-        "</svg>"
+        f'<path class="beats" d="{_draw_ticks(beats, seconds, 62)}"/>'
+        f'<path class="cuts" d="{_draw_ticks(cuts, seconds, 0)}"/></svg>'
     )
 
 

@@ -12,14 +12,15 @@ from pipeline.storyboard_page import clock, draw_table, show
 
 
 def draw_coverage(edit: EditList, excluded: Mapping[str, str]) -> str:
-    """The trailer above, the film below, a line from each slot to where its shot lies; and the shares of the film's parts."""
+    """The trailer above, the film below, a line from each slot to where its shot lies; the shares of the film's parts."""
     film, frames = edit.film, edit.output.frames
 
     def across(second: float) -> float:
         return 1000 * (second - film.start) / film.duration
 
     left_out = "".join(
-        f'<rect x="{across(span.start):.1f}" y="104" width="{max(1.0, 1000 * span.duration / film.duration):.1f}" height="12"/>'
+        f'<rect x="{across(span.start):.1f}" y="104" height="12" '
+        f'width="{max(1.0, 1000 * span.duration / film.duration):.1f}"/>'
         for span in (edit.shots[int(shot)] for shot in excluded)
     )
     links, marks = [], []
@@ -34,7 +35,8 @@ def draw_coverage(edit: EditList, excluded: Mapping[str, str]) -> str:
     return (
         '<svg class="map" viewBox="0 0 1000 116" preserveAspectRatio="none" role="img" aria-label="Where each slot’s shot '
         'lies in the film, from its start to its end; the table below has the figures">'
-        '<rect class="ground" x="0" y="0" width="1000" height="8"/><rect class="ground" x="0" y="90" width="1000" height="26"/>'
+        '<rect class="ground" x="0" y="0" width="1000" height="8"/>'
+        '<rect class="ground" x="0" y="90" width="1000" height="26"/>'
         f'<path class="cuts" d="{edges}"/><g class="links">{"".join(links)}</g><g class="used">{"".join(marks)}</g>'
         f'<g class="out">{left_out}</g></svg>'
         f'<p class="axis" aria-hidden="true"><span>{clock(film.start)}</span><span>the film</span>'
