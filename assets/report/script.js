@@ -209,6 +209,7 @@
     const count = countChanges();
     find("told").textContent = said;
     showCommand();
+    find("command").scrollLeft = find("command").scrollWidth; // on a phone it is one line: show what was added
     find("command").hidden = !count;
     find("json").textContent = writeEdits();
     find("with-file").textContent = writeWithFile();
