@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -72,7 +73,7 @@ def draw_report(
     next best shots: (shot, probability, picture as JPEG or None), best first. remasked: times that each slot was hidden
     again. music: its loudness over the trailer (trace_music). None: not known, and not shown.
     """
-    known = Known(candidates or {}, remasked, music, plan or f"{video.removesuffix('.mp4')}.edit.json")
+    known = Known(candidates or {}, remasked, music, plan or str(Path(video).with_suffix(".edit.json")))
     places = Places()
     title = edit.title or "Trailer"
     length = clock(float(edit.output.frames / edit.output.frame_rate))

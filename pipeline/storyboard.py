@@ -209,8 +209,8 @@ def _draw_slot(
         f'<p class="sure"><meter min="0" max="1" value="{cut.confidence:.4f}" aria-label="Confidence of slot {cut.slot}">'
         f"</meter> <span>{100 * cut.confidence:.0f} % sure</span></p>"
         f"<dl>{''.join(f'<div><dt>{term}</dt><dd>{show(fact)}</dd></div>' for term, fact in facts)}</dl>{texts}"
-        f'<p class="state" hidden></p>'
         f'<div class="tools" role="group" aria-label="{name}">{tools}</div>'
+        f'<p class="state" hidden></p>'  # below the buttons, which are not to move under the finger
         f"{_draw_runners_up(cut, known.candidates.get(cut.slot, ()), now)}</li>"
     )
 

@@ -71,13 +71,14 @@
   all("[data-piece]").filter((button) => button.tagName === "BUTTON").forEach((button) => {
     button.addEventListener("click", () => playFrom(Number(button.dataset.piece)));
   });
+  const reach = (to) => strip.forEach((button, n) => { button.tabIndex = n === to ? 0 : -1; }); // by Tab: one of the strip
+  strip.forEach((button, n) => button.addEventListener("focus", () => reach(n)));
   const steps = { ArrowLeft: (n) => n - 1, ArrowRight: (n) => n + 1, Home: () => 0, End: () => strip.length - 1 };
   document.querySelector(".strip").addEventListener("keydown", (event) => {
     const from = strip.indexOf(document.activeElement);
     if (from < 0 || !(event.key in steps)) return;
     event.preventDefault();
     const to = Math.max(0, Math.min(strip.length - 1, steps[event.key](from)));
-    strip.forEach((button, n) => { button.tabIndex = n === to ? 0 : -1; });
     strip[to].focus();
   });
 
