@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from pipeline.records import U8, Cut, EditList, QualityReport
-from pipeline.settings import ASSETS, TrailerConfig
+from pipeline.settings import ASSETS, Chooser, TrailerConfig
 from pipeline.storyboard import (
     PICTURES_MOST_BYTES,
     Candidate,
@@ -154,7 +154,6 @@ def _made_with(edit: EditList) -> str:
         "music": f"{edit.music.path} ({edit.music.fingerprint[:12]})",
         "music's licence": "CC0, composed by the project" if edit.music.path.parent == ASSETS / "music" else "",
         "encoder": ", ".join(str(models[key])[:64] for key in ENCODER_KEYS if models.get(key)),
-        "encoder's licence": str(models.get("encoder_licence", "")),
         "shot detector": str(models.get("detector", "")),
         "lines": str(models.get("lines", "")),
         "lines chosen by": str(models.get("chooser", "")),
@@ -169,6 +168,8 @@ def _made_with(edit: EditList) -> str:
 def _settings(edit: EditList) -> str:
     usual = dict(_flatten(TrailerConfig().model_dump(mode="json")))
     given = dict(_flatten(edit.config))
+    if given.get("narration.chooser") != Chooser.llm:  # nobody was asked: no address stands in the page
+        given = {name: value for name, value in given.items() if not name.startswith("llm.")}
     changed = {name: value for name, value in given.items() if usual.get(name) != value}
     told = _draw_pairs(changed) if changed else "<p>All as they are by default.</p>"
     return (

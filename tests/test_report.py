@@ -115,14 +115,22 @@ def test_lines_and_figures_and_settings_stand_in_the_page() -> None:
         make_edit(5, 15), narration=(line,), config=config, models=models, seed=7, warnings=("no <b> sound",)
     )
     text = words(draw(edit))
-    assert (
-        "0:01.2 – 0:02.0 1 They came at night. 0:05.2 0.71" in text
-    )  # from slot 1: counted from 0, as in the edit list
-    assert "guards.ending 0.25" in text
-    assert text.index("Settings that differ") < text.index("guards.ending") < text.index("All 7")
+    # from slot 1: counted from 0, as in the edit list
+    assert "0:01.2 – 0:02.0 1 They came at night. 0:05.2 0.71" in text
+    differing = text[text.index("Settings that differ from the defaults") :]
+    assert differing.startswith("Settings that differ from the defaults guards.ending 0.25 All ")
     assert "CC-BY-NC-SA 4.0" in text
     assert "seed 7" in text
     assert "no &lt;b&gt; sound" in text
     assert "frames 100 100 passed" in text
     assert "black &lt;b&gt; &lt;= 0.5 failed" in text
     assert "QC failed" in text
+
+
+def test_no_address_stands_in_a_page_that_asked_nobody() -> None:
+    edit = make_edit(5)
+    assert "://" not in draw(edit)
+    asked = TrailerConfig.model_validate({"narration": {"chooser": "llm"}, "llm": {"model": "m<1>"}})
+    text = words(draw(replace(edit, config=asked.model_dump(mode="json"))))
+    assert "llm.model m&lt;1&gt;" in text
+    assert "llm.base_url" in text
