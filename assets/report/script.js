@@ -58,7 +58,10 @@
   video.addEventListener("play", tick);
   video.addEventListener("timeupdate", follow);
   video.addEventListener("seeked", follow);
-  const miss = () => { document.querySelector(".absent").hidden = !video.error; };
+  const miss = () => {
+    document.querySelector(".absent").hidden = !video.error;
+    video.hidden = Boolean(video.error); // a player that plays nothing would only take room
+  };
   video.addEventListener("error", miss);
   video.addEventListener("loadedmetadata", miss);
   miss();
