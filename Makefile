@@ -41,12 +41,12 @@ compose-check: $(OPS)/.installed
 	$(OPS)/bin/kubernetes-validate --strict --quiet $(MANIFESTS)
 	$(OPS)/bin/python docker/check.py
 
-# The default ring, then the flow ring (one Prefect server for all of its tests). The music goes first and alone: in a
+# The default ring, then the flow ring (a Prefect server for each of two workers). The music goes first and alone: in a
 # fresh environment librosa compiles, and two processes that do so at once break its cache for good. Two workers, a thread each.
 test: $(STAMP)
 	$(BIN)/python -m pytest -q tests/test_music.py
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore tests/test_music.py
-	$(BIN)/python -m pytest -q -m flow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m flow
 
 # The ring that needs real films: $$TRAILER_TEST_FILMS, or ../shared/films.
 test-film: $(STAMP)

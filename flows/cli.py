@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from flows import library_commands, model_commands, stage_commands, weights
+from flows import export_command, library_commands, model_commands, refine_command, stage_commands, weights
 from flows.display import DONE, INTERRUPTED, SHORT, UNUSABLE, Display, WarningLines, finish, print_error
 from flows.leaving import leave
 from flows.options import (
@@ -169,6 +169,9 @@ def render(edit: EditArgument, out: OutOption, aspect: AspectOption = None, as_j
     finish(summarise(outcome) if as_json else describe(outcome), passed=outcome.passed)
 
 
+app.command(epilog=refine_command.REFINE_EXAMPLES)(refine_command.refine)
+
+
 @app.command()
 def report(
     edit: EditArgument,
@@ -298,6 +301,7 @@ def demo(
     finish(told if as_json else f"{film}\n{describe(outcome)}", passed=outcome.passed)
 
 
+app.command(epilog=export_command.EXAMPLES)(export_command.export)
 app.command(epilog=library_commands.LIBRARY_EXAMPLES)(library_commands.library)
 app.command(epilog=library_commands.SERVE_EXAMPLES)(library_commands.serve)
 

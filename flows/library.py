@@ -40,7 +40,7 @@ PATIENCE = 900.0  # s that the server may be away
 TRIES = 3  # of a film whose run crashed: its process, its machine or its worker died
 SETTINGS, CONFIG = LibrarySettings(), TrailerConfig()
 # names of a film's final state -> what came of it; any other name of a completed one means that it was made
-FATES = {"UpToDate": Fate.current, "Busy": Fate.busy, "Skipped": Fate.skipped}
+FATES = {"UpToDate": Fate.current, "Busy": Fate.busy, "Skipped": Fate.skipped, "NotApproved": Fate.skipped}
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settin
 from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
+from flows.approval import Approver, Unanswered
 from flows.leaving import SilentServerError, hurry, interruptible
 from flows.making import summarise
 from flows.runner import REPORTING_FAULTS, PrefectRunner, first_line
@@ -25,7 +26,7 @@ from flows.spreading import choose_spread
 from pipeline.errors import InputError, TrailerError
 from pipeline.ledger import Fate, Ledger, keep_current
 from pipeline.settings import Site, TrailerConfig
-from pipeline.trailer import Outcome, name_trailer, title_from_name
+from pipeline.trailer import NotApprovedError, Outcome, name_trailer, title_from_name
 from pipeline.trailer import make_trailer as run_sequence
 
 log = logging.getLogger("trailer")
@@ -69,6 +70,9 @@ def make_trailer(
     subtitles: Path | None = None,
     voice: Path | None = None,
     keep: bool = False,
+    approve: bool = False,
+    approve_hours: float = 24.0,
+    unanswered: Unanswered = Unanswered.stop,
 ) -> Any:
     """Make a trailer from one film.
 
@@ -80,6 +84,9 @@ def make_trailer(
         subtitles: File with the film's lines; none: one beside the film, or in it.
         voice: JSON file that names recordings to be heard instead of the film's own voices.
         keep: Do nothing where the trailer is there already, made of this film with these settings.
+        approve: Pause before it is handed over, until a person has looked at the contact sheet.
+        approve_hours: How long to wait for an answer.
+        unanswered: What is done without one.
     """
     caller = CALLER.get()
     title = config.title or title_from_name(film.stem)
@@ -89,7 +96,10 @@ def make_trailer(
 
     def make() -> Outcome:
         runner.spread = choose_spread(site, prefect=True)
-        return run_sequence(film, config, site, runner, music=music, out=out, subtitles=subtitles, voice=voice)
+        ask = Approver(title, approve_hours, unanswered) if approve else None
+        return run_sequence(
+            film, config, site, runner, music=music, out=out, subtitles=subtitles, voice=voice, approve=ask
+        )
 
     try:
         with warnings_shown():
@@ -98,6 +108,10 @@ def make_trailer(
                 outcome = kept.outcome
             else:
                 outcome = make()
+    except NotApprovedError as error:
+        if caller is not None:
+            caller.error = error
+        return Completed(name="NotApproved", message=str(error))
     except TrailerError as error:
         if caller is not None:
             caller.error = error

@@ -16,7 +16,7 @@ SILENT_SECONDS = 90  # after which it is dead
 # Prefect's final states, and ours: an event is named as its state
 FINAL = (
     *("Completed", "Failed", "Cancelled", "Crashed"),
-    *("CompletedWithFailures", "RejectedByQuality", "UpToDate", "Busy", "Skipped"),
+    *("CompletedWithFailures", "RejectedByQuality", "NotApproved", "UpToDate", "Busy", "Skipped"),
 )
 
 

@@ -64,18 +64,26 @@ def make_clip_key(
 ) -> str:
     """A name for what a clip shows and how it is encoded: another one wherever a pixel could differ."""
     output = edit.output
-    weights = [fade_weight(output, piece.start_frame + frame) for frame in range(piece.frames)]
-    shown: list[object] = [piece.frames, weights if min(weights) < 1 else []]
     if isinstance(piece, Card):
-        shown += [piece.text, piece.note, font]
+        shown = [piece.frames, _fades(piece, edit), piece.text, piece.note, font]
     else:
-        before = find_before(piece, edit) if piece.dissolve else None
-        shown += [film.fingerprint, edit.film.bars, _describe(piece), piece.dissolve]
-        shown += [_describe(before), before.frames] if before is not None else []
+        shown = describe_shown(piece, edit, film)
     over = [[subtitle.text, subtitle.start, subtitle.end, font] for subtitle in said]
     look = [output.width, output.height, str(output.frame_rate), repr(choose_colours(film)), repr(encoder)]
     text = json.dumps([RENDER_VERSION, type(piece).__name__, shown, look, over])
     return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def describe_shown(cut: Cut, edit: EditList, film: Film) -> list[object]:
+    """JSON values for what a cut shows, whatever the output's size and colours: others wherever a pixel could differ."""
+    before = find_before(cut, edit) if cut.dissolve else None
+    shown = [cut.frames, _fades(cut, edit), film.fingerprint, edit.film.bars, _describe(cut), cut.dissolve]
+    return shown + ([_describe(before), before.frames] if before is not None else [])
+
+
+def _fades(piece: Cut | Card, edit: EditList) -> list[float]:
+    weights = [fade_weight(edit.output, piece.start_frame + frame) for frame in range(piece.frames)]
+    return weights if min(weights) < 1 else []
 
 
 def _describe(cut: Cut) -> list[object]:

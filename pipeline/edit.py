@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -68,12 +68,14 @@ def lay_out(
     placements: Sequence[Placement] = (),
     lines: Sequence[Line] = (),
     captions: Sequence[str] = (),
+    kept: Mapping[int, Cut] | None = None,
 ) -> tuple[Cut, ...]:
     """One cut per slot from the middle of its shot. times: timestamps of the film's pictures.
 
     placements: where a placed line begins over the very shot in which it is spoken, the cut is moved in the shot so that
     the lips are in step, if it can be. lines: all that is said in the film; a cut's own sound is left out where it would
-    be a scrap of it. captions: what each slot shows, where known. A shot too short for its slot is slowed down, by
+    be a scrap of it. captions: what each slot shows, where known. kept: by slot, cuts of an earlier edit that stay, picture
+    for picture. A shot too short for its slot is slowed down, by
     slots.slow_down at most. Raises ValueError when it is too short even then: selection must not allow it.
     """
     cuts: list[Cut] = []
@@ -96,6 +98,8 @@ def lay_out(
                 moved = place_cut(clear, duration, times, settings.margin_frames, wanted=wanted)
                 if abs(moved.start - AIM * usual - wanted) <= IN_STEP:
                     source = moved
+        if kept and slot in kept:
+            source, speed = kept[slot].source, kept[slot].speed
         overlap = np.minimum(spoken[:, 1], source.end) - np.maximum(spoken[:, 0], source.start)
         cuts.append(
             Cut(

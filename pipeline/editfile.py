@@ -98,6 +98,7 @@ def edit_to_json(edit: EditList) -> str:
         "config": edit.config,
         "warnings": list(edit.warnings),
         "shots": [[span.start, span.end] for span in edit.shots],
+        **({"banned": list(edit.banned)} if edit.banned else {}),
     }
     return json.dumps(tree, indent=1, ensure_ascii=False) + "\n"
 
@@ -201,6 +202,7 @@ def _edit_from_tree(tree: dict[str, Any]) -> EditList:
         config=dict(tree["config"]),
         shots=tuple(Span(_seconds(a), _seconds(b)) for a, b in tree["shots"]),
         warnings=tuple(str(w) for w in tree.get("warnings", [])),
+        banned=tuple(_index(shot) for shot in tree.get("banned", [])),
     )
     _check_narration(edit)
     return edit

@@ -52,7 +52,7 @@ def _to_power(lufs: float) -> float:
 
 def measure_loudness(program: Path, source: list[str], timeout: float) -> tuple[float, float]:
     """Integrated loudness in LUFS and true peak in dBTP (EBU R128, by ffmpeg's ebur128) of ffmpeg's input arguments."""
-    listen = ["-map", "0:a:0", "-af", "ebur128=peak=true:framelog=quiet", "-f", "null", "-"]
+    listen = ["-map", "0:a:0", "-af", "ebur128=peak=true:framelog=verbose", "-f", "null", "-"]
     log_text = run_ffmpeg(program, ["-v", "info", *source, *listen], timeout=timeout)
     summary = log_text[log_text.rfind("Summary:") :]
     loudness = re.search(r"I:\s+(-?[\d.]+|-?inf|nan) LUFS", summary)

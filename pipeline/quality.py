@@ -50,11 +50,17 @@ class Measured:
 
 
 def check_trailer(
-    path: Path, edit: EditList | None, site: Site, *, progress: Callable[[float], None] | None = None
+    path: Path,
+    edit: EditList | None,
+    site: Site,
+    *,
+    memory: Path | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> Measured:
     """Decode the finished file once and hold it against its edit list; without one, against what any trailer must be.
 
-    Raises InputError when the file cannot be opened as a film at all.
+    memory: folder in which the film's pictures are kept, small, for the next check of a trailer of the same film. Raises
+    InputError when the file cannot be opened as a film at all.
     """
 
     def tell(share: float) -> None:
@@ -73,7 +79,9 @@ def check_trailer(
             checks += [check_colour(seen, {}), *check_pictures(seen, None, None)]
     else:
         checks += check_plan(seen, edit, config.gate)
-        checks += _check_against_film(seen, edit, config, lambda share: tell(WATCHED + (COMPARED - WATCHED) * share))
+        checks += _check_against_film(
+            seen, edit, config, memory, lambda share: tell(WATCHED + (COMPARED - WATCHED) * share)
+        )
     tell(HEARD)
     if heard.start is not None:
         checks += _check_sound(path, heard, edit, config, site)
@@ -82,7 +90,7 @@ def check_trailer(
 
 
 def _check_against_film(
-    seen: Seen, edit: EditList, config: TrailerConfig, tell: Callable[[float], None]
+    seen: Seen, edit: EditList, config: TrailerConfig, memory: Path | None, tell: Callable[[float], None]
 ) -> list[Check]:
     """What only the film itself can say: whether these are its pictures, its words, and the mix that was asked for."""
     try:
@@ -98,7 +106,7 @@ def _check_against_film(
             check_repeats(seen, edit, config.gate.repeats, judged=config.guards.twins),
         ]
         try:
-            compared = compare_with_film(seen, edit, film, burned=burned, progress=tell)
+            compared = compare_with_film(seen, edit, film, burned=burned, memory=memory, progress=tell)
         except InputError as error:
             checks += [*check_pictures(seen, edit, None), _unknown("picture_difference", error)]
         else:

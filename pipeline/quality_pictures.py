@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -13,11 +15,14 @@ from numpy.typing import NDArray
 
 from pipeline.blends import find_runs
 from pipeline.cards import SUBTITLE_ZONE
+from pipeline.clips import RENDER_VERSION, describe_shown
+from pipeline.colours import choose_colours
 from pipeline.decode import Picture, TrailerStreams, watch_trailer
 from pipeline.likeness import SAME_VIEW, copy_pictures, measure_differences
 from pipeline.pictures import show_pictures
 from pipeline.quality_mix import Heard
-from pipeline.records import F32, U8, Bool, Check, EditList, Film
+from pipeline.records import F32, U8, Bool, Check, Cut, EditList, Film
+from pipeline.workdir import finish_file, partial_path
 
 THUMBNAIL_WIDTH = 320
 COMPARED_SIDE = 36  # px of the shorter side; grain and what an encoder changes average out, a shot stays itself
@@ -136,15 +141,16 @@ class Compared:
 
 
 def compare_with_film(
-    seen: Seen, edit: EditList, film: Film, *, burned: bool, progress: Callable[[float], None]
+    seen: Seen, edit: EditList, film: Film, *, burned: bool, memory: Path | None, progress: Callable[[float], None]
 ) -> Compared:
     """Every picture of every cut beside the one that the edit list asks for (pictures.show_pictures).
 
     All of them: the film has to be decoded through each cut for its last picture, and looking at a small one costs little
-    beside that. burned: what is said stands in the picture, and its zone is not compared. Raises InputError where the film
-    cannot be decoded.
+    beside that. burned: what is said stands in the picture, and its zone is not compared. memory: folder in which the film's
+    small pictures are kept for the next time: a trailer that was changed in one place has most of them. Raises InputError
+    where the film cannot be decoded.
     """
-    width, height = compared_size(edit)
+    height = compared_size(edit)[1]
     rows = slice(0, int(SUBTITLE_ZONE * height) - 1 if burned else height)
     count = edit.output.frames
     difference, stuck = np.full(count, np.nan, np.float32), np.zeros(count, bool)
@@ -153,14 +159,38 @@ def compare_with_film(
         there = range(min(cut.frames, len(seen.small) - cut.start_frame))
         if not there:  # the file ends before this cut
             continue
-        shown = show_pictures(film, cut, edit, there, height=3 * height)
-        wanted = np.array([_shrink(picture[..., ::-1], (width, height)) for picture in shown], np.int16)
+        wanted = recall_pictures(film, cut, edit, there, memory).astype(np.int16)
         got = np.array(seen.small[cut.start_frame : cut.start_frame + len(wanted)], np.int16)
         part = slice(cut.start_frame, cut.start_frame + len(wanted))
         difference[part] = [np.abs(one - other)[rows].mean() for one, other in zip(got, wanted, strict=True)]
         stuck[part] = _find_stuck(got[:, rows], wanted[:, rows], reach)
         progress((number + 1) / len(edit.cuts))
     return Compared(difference, stuck)
+
+
+def recall_pictures(film: Film, cut: Cut, edit: EditList, frames: range, memory: Path | None) -> U8:
+    """(n, h, w, 3) BGR of compared_size(): what the film has for the cut's first frames; from the memory if it is there."""
+    size = compared_size(edit)
+    output = edit.output
+    look = [size, output.width, output.height, str(output.frame_rate), repr(choose_colours(film))]
+    text = json.dumps([RENDER_VERSION, len(frames), describe_shown(cut, edit, film), look])
+    path = memory / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npy" if memory is not None else None
+    if path is not None and path.exists():
+        try:
+            stored = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError):  # damaged: made again
+            stored = np.zeros(0, np.uint8)
+        if stored.shape == (len(frames), size[1], size[0], 3) and stored.dtype == np.uint8:
+            return np.asarray(stored, np.uint8)
+    shown = show_pictures(film, cut, edit, frames, height=3 * size[1])
+    wanted = np.array([_shrink(picture[..., ::-1], size) for picture in shown], np.uint8)
+    if path is not None:
+        path.parent.mkdir(exist_ok=True)
+        partial = partial_path(path)
+        with partial.open("wb") as file:
+            np.save(file, wanted)
+        finish_file(partial, path)
+    return wanted
 
 
 def _find_stuck(got: NDArray[np.int16], wanted: NDArray[np.int16], reach: int) -> Bool:

@@ -286,7 +286,8 @@ class Selection:
 
     shots (J,) film shot per slot; confidence (J,) 0..1; remasked, revised (J,): times hidden again, candidate changes.
     excluded: shot -> why it could not be chosen. model: name and SHA-256 of the checkpoint. warnings: what was changed
-    for the user.
+    for the user. pinned: slots that a person pinned. runners_up (J,): shots that each slot could have had instead, with
+    their probabilities where all other slots are as they are, best first.
     """
 
     film: str
@@ -301,6 +302,7 @@ class Selection:
     model: dict[str, str]
     pinned: tuple[int, ...] = ()
     warnings: tuple[str, ...] = ()
+    runners_up: tuple[tuple[tuple[int, float], ...], ...] = ()
 
     def __post_init__(self) -> None:
         if len(set(self.shots)) != len(self.shots):
@@ -441,7 +443,10 @@ class Music:
 
 @dataclass(frozen=True, slots=True)
 class EditList:
-    """A whole trailer as a value: everything needed to render it. Cuts and cards touch and cover [0, output.frames)."""
+    """A whole trailer as a value: everything needed to render it. Cuts and cards touch and cover [0, output.frames).
+
+    banned: shots that a person does not want to see again.
+    """
 
     version: str
     seed: int
@@ -456,6 +461,7 @@ class EditList:
     config: dict[str, Any]
     shots: tuple[Span, ...]
     warnings: tuple[str, ...] = ()
+    banned: tuple[int, ...] = ()
 
     @property
     def pieces(self) -> tuple[Cut | Card, ...]:

@@ -8,10 +8,11 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from models.ssmp.generate import generate
+from models.ssmp.generate import OPEN, generate
 from pipeline.coverage import PARTS, PUBLISHED
-from pipeline.errors import NoSolutionError
+from pipeline.errors import InputError, NoSolutionError
 from pipeline.records import F32, F64, I64, Bool, Selection, Shots
+from pipeline.refine import BANNED, NEVER, Refinement
 from pipeline.settings import SelectionSettings
 from pipeline.slots import Slots
 
@@ -20,6 +21,7 @@ Predict = Callable[[NDArray[np.int64]], NDArray[np.float64]]
 SLOWED = 0.2  # weight of a shot that would have to be slowed down: any other that fits is better
 ALIKE = 0.85  # cosine from which two shots look alike: a flying squirrel three times 0.87, cuts of one scene 0.6 to 0.8
 SPARE = 1.2  # times the slots, the shots that the bounds on scenes leave to choose from
+RUNNERS_UP = 5  # shots that are remembered for each slot
 FEWEST_OF_SCENE = 2  # shots that a scene may always give
 
 
@@ -35,28 +37,30 @@ def select_shots(
     track: str,
     model: dict[str, str],
     seed: int,
-    pins: Mapping[int, int] | None = None,
+    refinement: Refinement | None = None,
 ) -> Selection:
     """Fill every slot with a shot of its own that is long enough for it, slowed down by slots.slow_down at most.
 
     predict: assignment (J,), -1 open -> probabilities (J, I). seconds (I,): the longest cut that each shot can give. looks
     (I,): number of the group of shots that look alike; a scene, and a look, give no more than they may.
-    The seed gives the uniforms that SSMP draws against. Raises NoSolutionError when no complete filling exists.
+    The seed gives the uniforms that SSMP draws against. refinement: what a person keeps and bans; what is kept may have been
+    excluded, too. Raises NoSolutionError when no complete filling exists, InputError where a pinned shot cannot stand.
     """
+    refinement = refinement or Refinement()
+    excluded = {**excluded, **dict.fromkeys(refinement.banned, BANNED)}
     if len(excluded) >= len(shots):
         raise NoSolutionError(f"every one of the film's {len(shots)} shots is excluded (guards.* says by what)")
-    lengths = np.array([float(Fraction(frames) / slots.frame_rate) for frames in slots.lengths])
-    whole: Bool = seconds[None, :] + 1e-6 >= lengths[:, None]
-    fits: Bool = seconds[None, :] / (1 - slots.slow_down) + 1e-6 >= lengths[:, None]
+    steered, fits = weigh(predict, shots, slots, seconds, excluded, settings)
+    check_pins(refinement, shots, excluded, seconds, slots)
+    for slot, shot in refinement.barred.items():
+        fits[slot, shot] = False
     uniforms = np.random.default_rng(seed).random((settings.max_rounds, len(slots)))
-    weights = weigh_energy(np.array(slots.energy), shots, excluded, settings.energy_weight)
-    weights *= weigh_order(slots, shots, settings.order_weight) * np.where(whole, 1.0, SLOWED)
     filled = generate(
-        steer(predict, weights),
+        steered,
         len(shots),
         len(slots),
         uniforms=uniforms,
-        pins=pins,
+        pins=refinement.pins,
         bans=sorted(excluded),
         fits=fits,
         groups=[(looks, 1), (shots.scenes, most_of_scene(shots, excluded, len(slots), settings.scene_share))],
@@ -67,16 +71,77 @@ def select_shots(
         film=shots.film.fingerprint,
         track=track,
         shots=tuple(int(shot) for shot in filled.shots),
-        confidence=tuple(float(p) for p in filled.confidence),
+        confidence=tuple(
+            refinement.cuts[slot].confidence if slot in refinement.cuts else float(p)
+            for slot, p in enumerate(filled.confidence)
+        ),
         remasked=tuple(int(n) for n in filled.hidden_again),
         revised=tuple(int(n) for n in filled.revised),
         rounds=filled.rounds,
         forced=filled.forced,
         excluded={str(shot): reason for shot, reason in excluded.items()},
         model=model,
-        pinned=tuple(sorted(pins or {})),
+        pinned=tuple(sorted(refinement.pinned)),
         warnings=slots.warnings,
+        runners_up=tuple(
+            rank_slot(steered, filled.shots, slot, fits, excluded, RUNNERS_UP) for slot in range(len(slots))
+        ),
     )
+
+
+def weigh(
+    predict: Predict,
+    shots: Shots,
+    slots: Slots,
+    seconds: F64,
+    excluded: Mapping[int, str],
+    settings: SelectionSettings,
+) -> tuple[Predict, Bool]:
+    """predict, steered by the music's energy, the film's order and what is long enough; and (J, I) which shots fit."""
+    lengths = lengths_of(slots)
+    whole: Bool = seconds[None, :] + 1e-6 >= lengths[:, None]
+    fits: Bool = seconds[None, :] / (1 - slots.slow_down) + 1e-6 >= lengths[:, None]
+    weights = weigh_energy(np.array(slots.energy), shots, excluded, settings.energy_weight)
+    weights *= weigh_order(slots, shots, settings.order_weight) * np.where(whole, 1.0, SLOWED)
+    return steer(predict, weights), fits
+
+
+def lengths_of(slots: Slots) -> F64:
+    """(J,) s."""
+    return np.array([float(Fraction(frames) / slots.frame_rate) for frames in slots.lengths])
+
+
+def check_pins(refinement: Refinement, shots: Shots, excluded: Mapping[int, str], seconds: F64, slots: Slots) -> None:
+    """Raises InputError for a pinned shot that may never be shown, or that is too short for its slot."""
+    lengths = lengths_of(slots)
+    for slot, shot in refinement.pins.items():
+        if slot >= len(lengths):
+            raise InputError(f"there is no slot {slot}: the trailer has {len(lengths)}, counted from 0")
+        if shot in excluded and shots.flags[shot] & NEVER:
+            raise InputError(
+                f"shot {shot} cannot stand in slot {slot}: {excluded[shot]} (the settings guards.* say so)"
+            )
+        gives = float(seconds[shot]) / (1 - slots.slow_down)
+        if gives + 1e-6 < lengths[slot]:
+            raise InputError(
+                f"shot {shot} cannot stand in slot {slot}: it gives {gives:.2f} s, the slot lasts {lengths[slot]:.2f} s"
+            )
+
+
+def rank_slot(
+    predict: Predict, chosen: I64, slot: int, fits: Bool, excluded: Mapping[int, str], most: int
+) -> tuple[tuple[int, float], ...]:
+    """The shots that a slot could have instead, with probabilities, best first: all other slots as they are.
+
+    predict: steered. chosen (J,). fits (J, I): where each shot is long enough.
+    """
+    free = fits[slot].copy()
+    free[[*excluded, *(int(shot) for shot in chosen)]] = False
+    assignment = np.array(chosen, np.int64)
+    assignment[slot] = OPEN
+    p = np.asarray(predict(assignment)[slot], np.float64) * free
+    best = [int(shot) for shot in np.argsort(-p, kind="stable")[:most] if p[shot] > 0]
+    return tuple((shot, round(float(p[shot]), 6)) for shot in best)
 
 
 def most_of_scene(shots: Shots, excluded: Mapping[int, str], n_slots: int, share: float) -> int:

@@ -9,7 +9,7 @@ narration_steps.py.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from pipeline.cards import clear_cards, find_font
 from pipeline.choices import choose_encoder_device, choose_network, find_checkpoint, name_models, warn_of_licences
 from pipeline.edit import choose_frame_rate, describe_slowed, lay_out, make_cards, usable_seconds
 from pipeline.editfile import edit_to_json
-from pipeline.errors import NoSolutionError
+from pipeline.errors import InputError, NoSolutionError
 from pipeline.features import encode_shots
 from pipeline.framing import choose_size, find_active, follow_action
 from pipeline.gpu import use_gpu
@@ -45,9 +45,10 @@ from pipeline.records import (
     Shots,
     Track,
 )
+from pipeline.refine import BANNED, Refinement
 from pipeline.render import RENDER_VERSION, render_trailer
 from pipeline.script import Captions, Lines, Narration, Script
-from pipeline.selection import group_looks, select_shots
+from pipeline.selection import group_looks, rank_slot, select_shots, weigh
 from pipeline.settings import Site, TrailerConfig
 from pipeline.shots import cut_shots
 from pipeline.slots import FEWEST_SLOTS, SHARE_ASKED, SHARE_SHOWN, Slots, longest_trailer, plan_slots, say_too_few
@@ -61,7 +62,7 @@ VERSION: Mapping[str, int] = {
     "shots": 7,
     "features": 2,
     "music": 3,
-    "selection": 5,
+    "selection": 6,
     "edit": 8,
     "render": RENDER_VERSION,
     "quality": 2,
@@ -223,10 +224,11 @@ def select(
     segments: Artifact[Segments],
     config: TrailerConfig,
     site: Site,
+    refinement: Refinement | None = None,
     *,
     progress: Progress,
 ) -> Made[Selection]:
-    """SSMP fills the slots."""
+    """SSMP fills the slots. refinement: what a person keeps and bans."""
     del progress
     path = find_checkpoint(config)
     sha256 = hashlib.sha256(check_readable(path, "checkpoint").read_bytes()).hexdigest()  # without torch: it may be reused
@@ -238,6 +240,7 @@ def select(
         "selection": config.selection.model_dump(mode="json"),
         "seed": config.seed,
         "model": sha256,
+        **({"refinement": refinement.key} if refinement is not None else {}),
     }
 
     def make() -> Selection:
@@ -249,6 +252,8 @@ def select(
         model = load_checkpoint(path, encoder=described.encoder).model
         cut, grid = shots.load(), segments.load()
         slots, seconds, excluded = slots_of(analysis.load(), cut, grid, config)
+        if refinement is not None:
+            check_grid(refinement, slots)
         device = choose_device(site.device)
         with use_gpu(device):
             return select_shots(
@@ -262,9 +267,51 @@ def select(
                 track=grid.track.fingerprint,
                 model={"name": path.stem, "sha256": sha256},
                 seed=config.seed,
+                refinement=refinement,
             )
 
     return work.reuse_or_make("selection", VERSION["selection"], inputs, Selection, make)
+
+
+def check_grid(refinement: Refinement, slots: Slots) -> None:
+    """Raises InputError where what stays of a trailer does not stand in the music's slots as they are now."""
+    for slot, cut in refinement.cuts.items():
+        if slot >= len(slots) or (cut.start_frame, cut.frames) != (slots.starts[slot], slots.lengths[slot]):
+            raise InputError(
+                f"slot {slot} of the edit list is not where the music has it now (it was changed by hand, or made by "
+                "another version, or with other settings): make the trailer again, and refine that"
+            )
+
+
+def score_slot(
+    analysis: Artifact[Analysis],
+    shots: Artifact[Shots],
+    features: Artifact[Features],
+    segments: Artifact[Segments],
+    config: TrailerConfig,
+    site: Site,
+    chosen: Sequence[int],
+    slot: int,
+    *,
+    banned: Sequence[int],
+    most: int,
+) -> tuple[tuple[int, float], ...]:
+    """The best shots for a slot of a finished trailer, with probabilities. chosen (J,): the shots that it has."""
+    from models.device import choose_device
+    from models.ssmp.checkpoint import load_checkpoint
+    from models.ssmp.model import predict_slots
+
+    described, cut = features.load(), shots.load()
+    slots, seconds, excluded = slots_of(analysis.load(), cut, segments.load(), config)
+    if len(slots) != len(chosen):
+        raise InputError(f"the edit list has {len(chosen)} slots, its music now gives {len(slots)}: make the trailer again")
+    excluded |= dict.fromkeys(banned, BANNED)
+    model = load_checkpoint(find_checkpoint(config), encoder=described.encoder).model
+    device = choose_device(site.device)
+    with use_gpu(device):
+        predict = predict_slots(model.to(device), described.vectors)
+        steered, fits = weigh(predict, cut, slots, seconds, excluded, config.selection)
+        return rank_slot(steered, np.array(chosen, np.int64), slot, fits, excluded, most)
 
 
 def make_edit(
@@ -282,6 +329,7 @@ def make_edit(
     config: TrailerConfig,
     site: Site,
     title: str,
+    refinement: Refinement | None = None,
     *,
     progress: Progress,
 ) -> Made[EditList]:
@@ -300,6 +348,7 @@ def make_edit(
         "title": title,
         "config": config.model_dump(mode="json"),
         "version": __version__,
+        **({"refinement": refinement.key} if refinement is not None else {}),
     }
 
     def make() -> EditList:
@@ -314,6 +363,9 @@ def make_edit(
         if script is not None:
             voice["chooser"] = script.load().chooser
             warnings += [*script.load().warnings, *said.warnings]
+        placements = said.placements
+        if refinement is not None and refinement.narration is not None:
+            placements = refinement.narration
         shown = captions.load() if captions else None
         if shown is not None:
             voice["captioner"] = shown.captioner
@@ -332,9 +384,10 @@ def make_edit(
             cut,
             seen.times,
             config.edit,
-            placements=said.placements,
+            placements=placements,
             lines=told.lines,
             captions=shown.texts if shown else (),
+            kept=refinement.cuts if refinement is not None else {},
         )
         # also where this shape leaves nothing out: the edit list may be rendered in another
         cuts = tuple(
@@ -365,7 +418,7 @@ def make_edit(
             output=Output(width, height, rate, slots.frames, config.sound.loudness_lufs, fade, fade),
             cuts=cuts,
             cards=cards,
-            narration=said.placements,
+            narration=placements,
             music=Music(
                 path=track.path,
                 fingerprint=track.fingerprint,
@@ -380,6 +433,7 @@ def make_edit(
             config=config.model_dump(mode="json"),
             shots=cut.spans,
             warnings=tuple(warnings),
+            banned=refinement.banned if refinement is not None else (),
         )
 
     return work.reuse_or_make("edit", VERSION["edit"], inputs, EditList, make)
@@ -419,7 +473,7 @@ def check(
         VERSION["quality"],
         inputs,
         Measured,
-        lambda: check_trailer(path, edit.load(), site, progress=progress),
+        lambda: check_trailer(path, edit.load(), site, memory=work.folder / "compared", progress=progress),
     )
 
 

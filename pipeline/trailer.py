@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,12 @@ from pipeline import narration_steps as speaking
 from pipeline import steps
 from pipeline.choices import check_request
 from pipeline.editfile import edit_to_json, read_edit
-from pipeline.errors import InputError
+from pipeline.errors import InputError, TrailerError
 from pipeline.media import probe_film, probe_track
 from pipeline.music import choose_bed
 from pipeline.quality import Measured
 from pipeline.records import EditList, Film, QualityReport
+from pipeline.refine import Refinement, Request, resolve
 from pipeline.report import draw_report, draw_sheet
 from pipeline.runner import Runner, StepTime
 from pipeline.settings import Site, TrailerConfig
@@ -36,6 +37,14 @@ AFTER_TITLE = re.compile(
     r"[\s(\[]*\b((19|20)\d\d|\d{3,4}x\d{3,4}|\d{3,4}[pi]|4k|uhd|hdr|x26[45]|h26[45]|hevc|bluray|bdrip|brrip|web(rip|dl)?|dvdrip|remux)\b.*",
     re.IGNORECASE,
 )
+
+
+# the plan, its contact sheet as JPEG, whether the gate passed it -> what is to be changed; None: it is handed over
+Approve = Callable[[EditList, bytes, bool], Request | None]
+
+
+class NotApprovedError(TrailerError):
+    """A person was asked, and did not want the trailer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +73,17 @@ def make_trailer(
     out: Path | None = None,
     subtitles: Path | None = None,
     voice: Path | None = None,
+    refinement: Refinement | None = None,
+    approve: Approve | None = None,
 ) -> Outcome:
     """Film in, trailer out: `out` (default: <film>-trailer.mp4 here) with its .edit.json, .report.html and .qc.json.
 
     music: track; none: the bundled bed that fits the film. subtitles: file with the film's lines; none: one beside the film,
-    or in it. voice: file of recordings that are heard instead of the film's own voices (voicefile.read_voice). Nothing
-    appears at a final name before it is whole; what the gate refuses lies beside it as X.rejected.*. Raises TrailerError
-    for what a user can mend.
+    or in it. voice: file of recordings that are heard instead of the film's own voices (voicefile.read_voice).
+    refinement: what a person keeps of an earlier trailer of this film, with this track and these settings.
+    approve: asks a person before anything is handed over; what they ask for is filled again, and they are asked again.
+    Nothing appears at a final name before it is whole; what the gate refuses lies beside it as X.rejected.*. Raises
+    TrailerError for what a user can mend.
     """
     film = probe_film(film_path)
     out = check_out(out or name_trailer(film_path), film_path, music)
@@ -87,72 +100,87 @@ def make_trailer(
     analysis = runner.step("analysis", steps.analyse, work, film, config, site, runner.spread)
     shots = runner.step("shots", steps.find_shots, work, analysis, config)
     seen = analysis.load()
-    room = steps.find_room(seen, shots.load(), config)  # first: a film of too few shots is refused before the long steps
+    room = steps.find_room(
+        seen, shots.load(), config
+    )  # first: a film of too few shots is refused before the long steps
     features = runner.step("features", steps.encode, work, analysis, shots, config, site)
     if track is None:
         luma, motion = steps.mean_look(seen)
         track = probe_track(choose_bed(luma=luma, motion=motion))
     segments = runner.step("music", steps.segment, work, track, config, room)
-    selection = runner.step("selection", steps.select, work, analysis, shots, features, segments, config, site)
-    lines = script = captions = narration = None
-    if config.narration.enabled:
-        lines = runner.step("lines", speaking.find_lines, work, film, config, site, subtitles)
-        if len(lines.load()) or voice is not None:
-            script = runner.step(
-                "script",
-                speaking.write_script,
-                work,
-                film,
-                lines,
-                analysis,
-                shots,
-                segments,
-                config,
-                title,
-                voice,
-            )
-            captions = runner.step(
-                "captions",
-                speaking.caption,
-                work,
-                analysis,
-                shots,
-                features,
-                lines,
-                script,
-                selection,
-                config,
-                site,
-            )
-            narration = runner.step(
-                "narration", speaking.narrate, work, analysis, shots, segments, script, captions, config
-            )
-    edit = runner.step(
-        "edit",
-        steps.make_edit,
-        work,
-        film,
-        track,
-        analysis,
-        shots,
-        segments,
-        selection,
-        lines,
-        script,
-        captions,
-        narration,
-        config,
-        site,
-        title,
-    )
-    plan = edit.load()
-    for warning in plan.warnings:
-        log.warning(warning)
-    runner.show_table("shots", shot_table(plan), "Shots in order")
-    if plan.narration:
-        runner.show_table("lines", line_table(plan), "Lines in order")
-    rendered = runner.step("render", steps.render, work, edit, site)
-    measured = runner.step("quality", steps.check, work, edit, rendered, site).load()
+    while True:
+        selection = runner.step(
+            "selection", steps.select, work, analysis, shots, features, segments, config, site, refinement
+        )
+        lines = script = captions = narration = None
+        if config.narration.enabled:
+            lines = runner.step("lines", speaking.find_lines, work, film, config, site, subtitles)
+            placed = refinement is not None and refinement.narration is not None
+            if not placed and (len(lines.load()) or voice is not None):
+                script = runner.step(
+                    "script",
+                    speaking.write_script,
+                    work,
+                    film,
+                    lines,
+                    analysis,
+                    shots,
+                    segments,
+                    config,
+                    title,
+                    voice,
+                )
+                captions = runner.step(
+                    "captions",
+                    speaking.caption,
+                    work,
+                    analysis,
+                    shots,
+                    features,
+                    lines,
+                    script,
+                    selection,
+                    config,
+                    site,
+                )
+                narration = runner.step(
+                    "narration", speaking.narrate, work, analysis, shots, segments, script, captions, config
+                )
+        edit = runner.step(
+            "edit",
+            steps.make_edit,
+            work,
+            film,
+            track,
+            analysis,
+            shots,
+            segments,
+            selection,
+            lines,
+            script,
+            captions,
+            narration,
+            config,
+            site,
+            title,
+            refinement,
+        )
+        plan = edit.load()
+        for warning in plan.warnings:
+            log.warning(warning)
+        runner.show_table("shots", shot_table(plan), "Shots in order")
+        if plan.narration:
+            runner.show_table("lines", line_table(plan), "Lines in order")
+        rendered = runner.step("render", steps.render, work, edit, site)
+        measured = runner.step("quality", steps.check, work, edit, rendered, site).load()
+        sheet = draw_sheet(measured.thumbnails, plan)
+        runner.show_picture("contact-sheet", sheet, f"Contact sheet: {title}")
+        request = approve(plan, sheet, measured.report.passed) if approve is not None else None
+        if request is None:
+            break
+        refinement = resolve(plan, request)
+        if request.reseed is not None:
+            config = config.model_copy(update={"seed": request.reseed})
 
     file = work.folder / rendered.load().name
     chosen = selection.load()
@@ -161,7 +189,6 @@ def make_trailer(
     runner.show_table(
         "timing", [{"step": t.name, "seconds": round(t.seconds, 2), "reused": t.reused} for t in runner.times], "Timing"
     )
-    runner.show_picture("contact-sheet", draw_sheet(measured.thumbnails, plan), f"Contact sheet: {title}")
     results = {"trailer": outcome.trailer, "report": outcome.report, "edit list": outcome.edit}
     runner.show_files("result", results, title)
     return outcome

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError, NoSolutionError
 from pipeline.records import Film, Shots, Span
+from pipeline.refine import Refinement
 from pipeline.selection import group_looks, most_of_scene, select_shots, steer, weigh_energy, weigh_order
 from pipeline.settings import SelectionSettings
 from pipeline.slots import Slots
@@ -84,11 +85,45 @@ def test_same_seed_same_choice() -> None:
 
 
 def test_pins_stand_and_are_said() -> None:
-    chosen = choose(prefer(7, 2, 5), pins={1: 9})
-    assert chosen.shots[1] == 9
+    chosen = choose(prefer(7, 2, 5), refinement=Refinement(pins={1: 9}, pinned=frozenset({1})))
+    assert chosen.shots == (7, 9, 5)
     assert chosen.pinned == (1,)
     with pytest.raises(InputError):
-        choose(prefer(7, 2, 5), pins={1: 9, 2: 9})
+        choose(prefer(7, 2, 5), refinement=Refinement(pins={1: 9, 2: 9}))
+
+
+def test_what_is_banned_or_barred_is_not_chosen() -> None:
+    chosen = choose(prefer(7, 2, 5), refinement=Refinement(banned=(7,), barred={1: 2}))
+    assert 7 not in chosen.shots
+    assert chosen.shots[1] != 2
+    assert chosen.excluded["7"] == "banned by hand"
+
+
+def test_the_runners_up_are_the_next_best_of_each_slot() -> None:
+    """With what is chosen elsewhere, excluded, or too short left out."""
+    table = np.full((3, 10), 0.01)
+    table[0, [7, 3, 4, 2]] = 0.5, 0.2, 0.1, 0.05
+    table[1, 2] = table[2, 5] = 0.9
+    chosen = choose(table, {4: "black"})
+    assert chosen.shots == (7, 2, 5)
+    assert chosen.runners_up[0][0][0] == 3
+    told = {shot for runners in chosen.runners_up for shot, _ in runners}
+    assert not told & {7, 2, 5, 4}
+    assert all(p > 0 for runners in chosen.runners_up for _, p in runners)
+
+
+@pytest.mark.parametrize(
+    ("pins", "seconds", "reason"),
+    [
+        ({1: 9}, 1.0, "shot 9 cannot stand in slot 1: it gives 1.00 s, the slot lasts 2.00 s"),
+        ({5: 9}, 9.0, "there is no slot 5"),
+    ],
+)
+def test_a_pin_that_cannot_stand_is_one_line(pins: dict[int, int], seconds: float, reason: str) -> None:
+    given = LONG.copy()
+    given[9] = seconds
+    with pytest.raises(InputError, match=reason):
+        choose(prefer(7, 2, 5), seconds=given, refinement=Refinement(pins=pins))
 
 
 def test_everything_excluded_is_said() -> None:

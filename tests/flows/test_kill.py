@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -61,14 +62,15 @@ def list_artifacts(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(film: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The edit list of a run that nobody killed."""
-    told = finish(begin(["flows.cli"], film, tmp_path_factory.mktemp("undisturbed")))
+def undisturbed(film: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that nobody killed."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    told = finish(begin(["flows.cli"], film, folder))
     assert [step["name"] for step in told["steps"]] == STEPS
-    return Path(told["edit"]).read_bytes()
+    return folder
 
 
-def test_killed_in_every_step_it_goes_on_from_there(film: Path, undisturbed: bytes, tmp_path: Path) -> None:
+def test_killed_in_every_step_it_goes_on_from_there(film: Path, undisturbed: Path, tmp_path: Path) -> None:
     """One run after another dies in the step after the last one's, and the last goes through."""
     kept: dict[str, tuple[int, int]] = {}
     for number, step in enumerate(STEPS):
@@ -90,7 +92,7 @@ def test_killed_in_every_step_it_goes_on_from_there(film: Path, undisturbed: byt
     assert [(s["name"], s["reused"]) for s in told["steps"]] == [(name, name != "quality") for name in STEPS]
     left = list_artifacts(tmp_path)
     assert {name: left.get(name) for name in kept} == kept
-    assert Path(told["edit"]).read_bytes() == undisturbed
+    assert Path(told["edit"]).read_bytes() == (undisturbed / "out" / "t.edit.json").read_bytes()
     assert told["passed"] is True
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "t.edit.json",
@@ -102,8 +104,10 @@ def test_killed_in_every_step_it_goes_on_from_there(film: Path, undisturbed: byt
     assert all(step["reused"] for step in again["steps"])
 
 
-def test_killed_while_ffmpeg_encodes(film: Path, undisturbed: bytes, tmp_path: Path) -> None:
+def test_killed_while_ffmpeg_encodes(film: Path, undisturbed: Path, tmp_path: Path) -> None:
     """kill -9 from outside: ffmpeg dies with it, and the clips that were done are not encoded again."""
+    later = shutil.ignore_patterns("edit-*", "render-*", "quality-*", "trailer-*", "clips")
+    shutil.copytree(undisturbed / "work", tmp_path / "work", ignore=later)
     slow = ("--set", "video.preset=slower", "--set", "video.crf=0")
     process = begin(["flows.cli"], film, tmp_path, *slow)
     clips = tmp_path / "work"
