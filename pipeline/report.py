@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from pipeline.records import U8, Cut, EditList, QualityReport
+from pipeline.refine import BANNED
 from pipeline.settings import ASSETS, Chooser, TrailerConfig
 from pipeline.storyboard import (
     PICTURES_MOST_BYTES,
@@ -75,6 +76,8 @@ def draw_report(
     """
     known = Known(candidates or {}, remasked, music, plan or str(Path(video).with_suffix(".edit.json")))
     places = Places()
+    if excluded is not None:
+        excluded = {**dict.fromkeys(map(str, edit.banned), BANNED), **excluded}
     title = edit.title or "Trailer"
     length = clock(float(edit.output.frames / edit.output.frame_rate))
     facts = [

@@ -203,7 +203,8 @@ def _draw_slot(
     )
     name = f"Slot {cut.slot}, shot {cut.shot}"
     return (
-        f'<li class="slot" id="slot-{cut.slot}" data-piece="{number}" data-slot="{cut.slot}" data-shot="{cut.shot}">'
+        f'<li class="slot" id="slot-{cut.slot}" data-piece="{number}" data-slot="{cut.slot}" data-shot="{cut.shot}"'
+        f"{' data-pinned' if cut.pinned else ''}>"
         f"{_draw_picture(number, thumbnail, f'Play from slot {cut.slot}, shot {cut.shot}, {begin}')}"
         f'<h3><span>Slot {cut.slot}</span> <span class="of">shot {cut.shot}</span></h3>'
         f'<p class="sure"><meter min="0" max="1" value="{cut.confidence:.4f}" aria-label="Confidence of slot {cut.slot}">'

@@ -24,6 +24,7 @@ from pipeline.refine import Refinement, Request, resolve
 from pipeline.report import draw_report, draw_sheet
 from pipeline.runner import Runner, StepTime
 from pipeline.settings import Site, TrailerConfig
+from pipeline.storyboard import Candidate
 from pipeline.storyboard_music import trace_music
 from pipeline.storyboard_page import clock
 from pipeline.subtitles import find_sources, read_source
@@ -204,10 +205,12 @@ def hand_over(
     *,
     given: Path | None = None,
     remasked: Sequence[int] | None = None,
+    candidates: Mapping[int, Sequence[Candidate]] | None = None,
 ) -> Outcome:
     """Lay down the trailer with its edit list, report and measurements; all four aside, as X.rejected.*, if it failed.
 
-    given: the edit list's own file, where the plan came from one: never written over. remasked: as draw_report shows it.
+    given: the edit list's own file, where the plan came from one: never written over. remasked, candidates: as draw_report
+    shows them.
     """
     final = out if measured.report.passed else out.with_name(f"{out.stem}.rejected.mp4")
     edit, report, qc = (final.with_name(f"{final.stem}.{name}") for name in ("edit.json", "report.html", "qc.json"))
@@ -215,7 +218,14 @@ def hand_over(
         deliver_text(edit_to_json(plan), edit)
     deliver_text(quality_to_json(measured.report), qc)
     page = draw_report(
-        plan, measured.report, measured.thumbnails, final.name, excluded, remasked=remasked, music=trace_music(plan)
+        plan,
+        measured.report,
+        measured.thumbnails,
+        final.name,
+        excluded,
+        candidates=candidates,
+        remasked=remasked,
+        music=trace_music(plan),
     )
     deliver_text(page, report)
     deliver_file(rendered, final)  # last: what has this name is whole in every part

@@ -94,6 +94,9 @@ def test_what_was_left_out_is_told_by_reason_with_times_and_folded() -> None:
     assert "black: 1 0:12.0 (shot 12)" in text
     summaries = [element.text for element in Page(page).all("summary")]
     assert summaries[-4:-1] == ["nearly the same picture as another: 2", "<script>the ending</script>: 1", "black: 1"]
+    by_hand = words(draw(replace(make_edit(5), banned=(12, 30)), left_out))
+    assert "5 of 100 shots" in by_hand
+    assert "banned by hand: 1 0:30.0 (shot 30)" in by_hand  # shot 12 is black in any case
     assert "Not known" in draw(make_edit(5), None)
     assert "every shot could be chosen" in draw(make_edit(5), {})
 

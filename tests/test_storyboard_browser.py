@@ -21,9 +21,11 @@ import cv2
 import numpy as np
 import pytest
 
+from pipeline.editfile import edit_to_json, read_edit
 from pipeline.media import fingerprint_file, probe_film
 from pipeline.quality import check_trailer
 from pipeline.records import U8, Card, EditList, Music, Placement, QualityReport, Span
+from pipeline.refine import Request, parse_request, resolve
 from pipeline.render import render_trailer
 from pipeline.report import draw_report
 from pipeline.settings import Site, load_config
@@ -100,6 +102,13 @@ def lay_page(folder: Path, edit: EditList) -> None:
         music=(0.2, 0.4, 0.9, 0.3),
     )
     (folder / "it's a trailer.report.html").write_text(page, encoding="utf-8")
+    (folder / "it's a trailer.edit.json").write_text(edit_to_json(edit), encoding="utf-8")
+
+
+@pytest.fixture
+def plan(board: Path) -> EditList:
+    """The edit list that the page is about."""
+    return read_edit(board.with_name("it's a trailer.edit.json"))
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +214,24 @@ def edits(**changed: Any) -> dict[str, Any]:
     return {"schema": 1, "pins": {}, "keep": None, "bans": [], "swaps": [], "reseed": None, **changed}
 
 
+def ask(page: Shown, plan: EditList) -> Request:
+    """What `trailer refine` makes of the page's command: the same as of its JSON, and nothing that it refuses."""
+    words = shlex.split(page.command)
+    assert words[:3] == ["trailer", "refine", "it's a trailer.edit.json"]
+    given = list(zip(words[3::2], words[4::2], strict=True))
+    typed = parse_request(
+        plan,
+        pins=[value for name, value in given if name == "--pin"],
+        keep=[value for name, value in given if name == "--keep"],
+        bans=[value for name, value in given if name == "--ban"],
+        swaps=[int(value) for name, value in given if name == "--swap"],
+        reseed=next((int(value) for name, value in given if name == "--reseed"), None),
+    )
+    assert typed == Request.model_validate(page.edits)
+    resolve(plan, typed)
+    return typed
+
+
 NAME = shlex.quote("it's a trailer.edit.json")
 SECONDS = "return document.querySelector('video').currentTime"
 
@@ -229,7 +256,7 @@ def test_a_slot_s_picture_plays_the_trailer_from_there(page: Shown) -> None:
     assert page.run("return [...document.querySelectorAll('.piece img')].map(i => i.naturalWidth)") == [160] * 6
 
 
-def test_the_command_and_the_json_say_exactly_what_was_clicked(page: Shown) -> None:
+def test_the_command_and_the_json_say_exactly_what_was_clicked(page: Shown, plan: EditList) -> None:
     assert not page.find("#command").is_displayed()
     assert page.edits == edits()
     page.click("#slot-3 .pin")
@@ -239,6 +266,7 @@ def test_the_command_and_the_json_say_exactly_what_was_clicked(page: Shown) -> N
     page.click("#slot-2 .swap")
     assert page.command == f"trailer refine {NAME} --pin 3=3 --ban 0 --ban 1 --swap 2"
     assert page.edits == edits(pins={"3": 3}, bans=[0, 1], swaps=[2])
+    assert ask(page, plan) == Request(pins={3: 3}, bans=(0, 1), swaps=(2,))
     assert page.text("#count") == "4 changes"
     assert page.find("#slot-1 .state").text == "Banned: shot 1 is not used"
     assert page.find("#slot-2 .swap").get_attribute("aria-pressed") == "true"
@@ -258,6 +286,7 @@ def test_the_command_and_the_json_say_exactly_what_was_clicked(page: Shown) -> N
     assert page.find("#slot-1 .state").text == "Shot 7 comes here; shot 1 is banned"
     page.click("#slot-1 [data-choose='2']")  # it cannot be in slot 2 as well
     assert page.edits == edits(pins={"1": 2}, bans=[0, 1], swaps=[3])
+    assert ask(page, plan).pins == {1: 2}
     page.click("#slot-1 [data-choose='2']")
     assert page.edits == edits(bans=[0, 1], swaps=[3])
 
@@ -279,7 +308,7 @@ def test_the_command_and_the_json_say_exactly_what_was_clicked(page: Shown) -> N
     assert page.edits == edits()
 
 
-def test_everything_else_can_be_chosen_anew_but_for_what_is_kept(page: Shown) -> None:
+def test_everything_else_can_be_chosen_anew_but_for_what_is_kept(page: Shown, plan: EditList) -> None:
     page.click("#options > summary")
     page.click("#anew")
     assert page.command == f"trailer refine {NAME} --reseed 1"  # the seed after the trailer's own
@@ -294,6 +323,16 @@ def test_everything_else_can_be_chosen_anew_but_for_what_is_kept(page: Shown) ->
         "it's a trailer.edit.json",
         *("--pin", "3=3", "--keep", "0-2,4", "--reseed", "77", "--out", "new one's.mp4"),
     ]
+    assert page.edits == edits(pins={"3": 3}, keep=[0, 1, 2, 4], reseed=77)
+    ask(page, plan)
+    page.click("#slot-4 .ban")  # what is kept and changed at once is changed: `refine` refuses both
+    page.click("#slot-0 .swap")
+    page.run("document.querySelector(\"#slot-1 [data-choose='2']\").click()")  # out of slot 2
+    assert page.edits == edits(pins={"1": 2, "3": 3}, keep=None, bans=[4], swaps=[0], reseed=77)
+    assert page.find("#slot-2 .state").text == "Shot 2 goes elsewhere: another comes here"
+    ask(page, plan)
+    for _ in range(3):
+        page.click("#undo")
     assert page.edits == edits(pins={"3": 3}, keep=[0, 1, 2, 4], reseed=77)
     for wrong, said in (("2-9", "from 0 to 4"), ("3-1", "backwards"), ("a;b", "no slot"), ("-1", "no slot")):
         page.fill("#keep", wrong)

@@ -149,11 +149,20 @@
     });
     return numbers.size ? [...numbers].sort((a, b) => a - b) : null;
   };
+  const keeps = () => { // what is kept and changed at once is changed
+    const moved = new Set(Object.values(now.pins));
+    const kept = (now.keep ?? []).filter((slot) => {
+      const shot = Number(slots.get(slot).dataset.shot);
+      const pinned = now.pins[slot] === shot;
+      return pinned || !(slot in now.pins || moved.has(shot) || now.bans.includes(shot) || now.swaps.includes(slot));
+    });
+    return kept.length ? kept : null;
+  };
   const listPins = () => Object.keys(now.pins).map(Number).sort((a, b) => a - b);
   const writeWords = () => [
     "trailer refine", quoteFile(data.plan),
     ...listPins().map((slot) => `--pin ${slot}=${now.pins[slot]}`),
-    ...(now.keep ? [`--keep ${writeRanges(now.keep)}`] : []),
+    ...(keeps() ? [`--keep ${writeRanges(keeps())}`] : []),
     ...now.bans.map((shot) => `--ban ${shot}`),
     ...now.swaps.map((slot) => `--swap ${slot}`),
     ...(now.reseed === null ? [] : [`--reseed ${now.reseed}`]),
@@ -168,7 +177,7 @@
   const writeEdits = () => JSON.stringify({
     schema: 1,
     pins: Object.fromEntries(listPins().map((slot) => [slot, now.pins[slot]])),
-    keep: now.keep, bans: now.bans, swaps: now.swaps, reseed: now.reseed,
+    keep: keeps(), bans: now.bans, swaps: now.swaps, reseed: now.reseed,
   });
   const editsName = () => `${data.plan.split("/").pop().replace(/\.edit\.json$/, "")}.edits.json`;
 
@@ -191,7 +200,9 @@
     if (pin !== undefined) return ["pinned", "Pinned: this shot stays"];
     if (now.bans.includes(shot)) return ["banned", `Banned: shot ${shot} is not used`];
     if (now.swaps.includes(slot)) return ["swapped", "Swapped: the next best comes here"];
-    if (now.reseed !== null && !(now.keep ?? []).includes(slot)) return ["anew", "Chosen anew"];
+    if (Object.values(now.pins).includes(shot)) return ["anew", `Shot ${shot} goes elsewhere: another comes here`];
+    const stays = now.keep ? now.keep.includes(slot) : "pinned" in slots.get(slot).dataset; // pinned in an earlier change
+    if (now.reseed !== null && !stays) return ["anew", "Chosen anew"];
     return ["", ""];
   };
   const render = (said) => {
