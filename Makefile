@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo check compose-check test test-film format clean-demo
+.PHONY: install demo check compose-check test test-film test-scale test-browser format clean-demo
 
 install: $(STAMP)
 
@@ -55,3 +55,7 @@ test-film: $(STAMP)
 # Ten films between two workers, with PostgreSQL: needs Debian's package postgresql, and ten minutes.
 test-scale: $(STAMP)
 	TRAILER_REQUIRE=scale $(BIN)/python -m pytest -q -m scale
+
+# The storyboard in a real browser: needs Debian's packages chromium and chromium-driver.
+test-browser: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m browser

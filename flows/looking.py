@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -197,6 +198,7 @@ def report_edit(edit_path: Path, out: Path, trailer: Path | None, site: Site, ru
     from pipeline.media import check_readable
     from pipeline.quality import check_trailer
     from pipeline.report import draw_report
+    from pipeline.storyboard_music import trace_music
     from pipeline.workdir import deliver_text
 
     edit = read_edit(edit_path)
@@ -217,7 +219,11 @@ def report_edit(edit_path: Path, out: Path, trailer: Path | None, site: Site, ru
             f"{trailer} is not the trailer of {edit_path}: it does not have its {edit.output.frames} frames"
         )
     excluded = find_excluded(edit, edit_path, site, runner)
-    deliver_text(draw_report(edit, measured.report, measured.thumbnails, trailer.name, excluded), out)
+    video, plan = (os.path.relpath(file, out.parent) for file in (trailer, edit_path))
+    page = draw_report(
+        edit, measured.report, measured.thumbnails, video, excluded, plan=plan, music=trace_music(edit)
+    )
+    deliver_text(page, out)
 
 
 def check_file(path: Path, edit_path: Path | None, site: Site, progress: Callable[[float], None]) -> dict[str, Any]:

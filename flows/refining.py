@@ -89,7 +89,7 @@ def list_candidates(path: Path, edit: EditList, slot: int, most: int, site: Site
     Raises InputError for a slot that is not there.
     """
     from pipeline import steps
-    from pipeline.report import clock
+    from pipeline.storyboard_page import clock
     from pipeline.workdir import WorkDir
 
     if not 0 <= slot < len(edit.cuts):

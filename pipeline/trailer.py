@@ -21,9 +21,12 @@ from pipeline.music import choose_bed
 from pipeline.quality import Measured
 from pipeline.records import EditList, Film, QualityReport
 from pipeline.refine import Refinement, Request, resolve
-from pipeline.report import clock, draw_report, draw_sheet
+from pipeline.report import draw_report, draw_sheet
 from pipeline.runner import Runner, StepTime
 from pipeline.settings import Site, TrailerConfig
+from pipeline.storyboard import Candidate
+from pipeline.storyboard_music import trace_music
+from pipeline.storyboard_page import clock
 from pipeline.subtitles import find_sources, read_source
 from pipeline.voicefile import read_voice
 from pipeline.workdir import WorkDir, deliver_file, deliver_text
@@ -181,7 +184,8 @@ def make_trailer(
             config = config.model_copy(update={"seed": request.reseed})
 
     file = work.folder / rendered.load().name
-    outcome = hand_over(plan, measured, selection.load().excluded, file, out, runner.times)
+    chosen = selection.load()
+    outcome = hand_over(plan, measured, chosen.excluded, file, out, runner.times, remasked=chosen.remasked)
     runner.show_table("quality", quality_table(measured.report), "Quality")
     runner.show_table(
         "timing", [{"step": t.name, "seconds": round(t.seconds, 2), "reused": t.reused} for t in runner.times], "Timing"
@@ -200,17 +204,30 @@ def hand_over(
     times: Sequence[StepTime],
     *,
     given: Path | None = None,
+    remasked: Sequence[int] | None = None,
+    candidates: Mapping[int, Sequence[Candidate]] | None = None,
 ) -> Outcome:
     """Lay down the trailer with its edit list, report and measurements; all four aside, as X.rejected.*, if it failed.
 
-    given: the edit list's own file, where the plan came from one: never written over.
+    given: the edit list's own file, where the plan came from one: never written over. remasked, candidates: as draw_report
+    shows them.
     """
     final = out if measured.report.passed else out.with_name(f"{out.stem}.rejected.mp4")
     edit, report, qc = (final.with_name(f"{final.stem}.{name}") for name in ("edit.json", "report.html", "qc.json"))
     if given is None or not (edit.exists() and edit.samefile(given)):
         deliver_text(edit_to_json(plan), edit)
     deliver_text(quality_to_json(measured.report), qc)
-    deliver_text(draw_report(plan, measured.report, measured.thumbnails, final.name, excluded), report)
+    page = draw_report(
+        plan,
+        measured.report,
+        measured.thumbnails,
+        final.name,
+        excluded,
+        candidates=candidates,
+        remasked=remasked,
+        music=trace_music(plan),
+    )
+    deliver_text(page, report)
     deliver_file(rendered, final)  # last: what has this name is whole in every part
     return Outcome(
         trailer=final,

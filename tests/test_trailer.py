@@ -312,8 +312,8 @@ def test_what_the_models_allow_stands_in_the_plan_the_log_and_the_report(
     assert warning in caplog.text
     report = outcome.report.read_text()
     assert warning in report
-    assert f"<td>imagebind@1, {licence}, {'ab' * 32}</td>" in report
-    assert "<th>shot detector</th><td>transnetv2@1.0.5</td>" in report
+    assert f"<bdi>imagebind@1, {licence}, {'ab' * 32}</bdi>" in report
+    assert "<dt>shot detector</dt><dd><bdi>transnetv2@1.0.5</bdi>" in report
 
 
 @pytest.mark.parametrize(
