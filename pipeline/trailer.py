@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline import narration_steps as speaking
 from pipeline import steps
 from pipeline.choices import check_request
@@ -19,7 +21,7 @@ from pipeline.errors import InputError, TrailerError
 from pipeline.media import probe_film, probe_track
 from pipeline.music import choose_bed
 from pipeline.quality import Measured
-from pipeline.records import EditList, Film, QualityReport
+from pipeline.records import Analysis, EditList, Film, QualityReport, Selection
 from pipeline.refine import Refinement, Request, resolve
 from pipeline.report import draw_report, draw_sheet
 from pipeline.runner import Runner, StepTime
@@ -185,7 +187,16 @@ def make_trailer(
 
     file = work.folder / rendered.load().name
     chosen = selection.load()
-    outcome = hand_over(plan, measured, chosen.excluded, file, out, runner.times, remasked=chosen.remasked)
+    outcome = hand_over(
+        plan,
+        measured,
+        chosen.excluded,
+        file,
+        out,
+        runner.times,
+        remasked=chosen.remasked,
+        candidates=picture_runners_up(chosen, plan, seen),
+    )
     runner.show_table("quality", quality_table(measured.report), "Quality")
     runner.show_table(
         "timing", [{"step": t.name, "seconds": round(t.seconds, 2), "reused": t.reused} for t in runner.times], "Timing"
@@ -193,6 +204,23 @@ def make_trailer(
     results = {"trailer": outcome.trailer, "report": outcome.report, "edit list": outcome.edit}
     runner.show_files("result", results, title)
     return outcome
+
+
+def picture_runners_up(chosen: Selection, plan: EditList, seen: Analysis) -> dict[int, list[Candidate]]:
+    """For each slot the shots that it could have had, with a picture of each: the sampled one nearest to its middle."""
+    told: dict[int, list[Candidate]] = {}
+    for slot, runners in enumerate(chosen.runners_up):
+        told[slot] = []
+        for shot, p in runners:
+            span = plan.shots[shot]
+            picture = None
+            if len(seen.sample_times):
+                nearest = int(np.abs(seen.sample_times - (span.start + span.end) / 2).argmin())
+                if span.start <= seen.sample_times[nearest] < span.end:
+                    first, last = seen.sample_offsets[nearest : nearest + 2]
+                    picture = np.asarray(seen.sample_bytes[first:last], np.uint8)
+            told[slot].append((shot, p, picture))
+    return told
 
 
 def hand_over(
