@@ -172,7 +172,7 @@ def describe(title: str, plan: EditList, sheet: bytes, trouble: str) -> str:
         lines += [f"![Contact sheet](data:image/jpeg;base64,{base64.b64encode(sheet).decode()})", ""]
     lines += ["| slot | at | shot | film time | confidence |", "| --- | --- | --- | --- | --- |"]
     lines += [
-        f"| {int(row['slot']) - 1} | {row['at']} | {row['shot']} | {row['film time']} | {row['confidence']} |"
+        f"| {row['slot']} | {row['at']} | {row['shot']} | {row['film time']} | {row['confidence']} |"
         for row in shot_table(plan)
     ]
     lines += ["", "approve: hand it over. refill: change what the fields say, and ask again. stop: leave it."]

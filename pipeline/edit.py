@@ -173,5 +173,5 @@ def make_cards(slots: Slots, title: str, settings: EditSettings) -> tuple[Card, 
 
 def describe_slowed(cuts: Sequence[Cut]) -> list[str]:
     """A line that says which cuts are slowed down, and by how much; none where none is."""
-    slowed = [f"slot {cut.slot + 1} by {100 * (1 - cut.speed):.0f} %" for cut in cuts if cut.speed < 1]
+    slowed = [f"slot {cut.slot} by {100 * (1 - cut.speed):.0f} %" for cut in cuts if cut.speed < 1]
     return [f"slowed down, for their shots are too short: {', '.join(slowed)}"] if slowed else []

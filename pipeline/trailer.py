@@ -321,7 +321,7 @@ def shot_table(edit: EditList) -> list[dict[str, Any]]:
     """One row a cut, for a table."""
     return [
         {
-            "slot": cut.slot + 1,
+            "slot": cut.slot,
             "at": clock(float(cut.start_frame / edit.output.frame_rate)),
             "seconds": round(float(cut.frames / edit.output.frame_rate), 2),
             "shot": cut.shot,
@@ -338,7 +338,7 @@ def line_table(edit: EditList) -> list[dict[str, Any]]:
         {
             "at": clock(float(placed.start_frame / edit.output.frame_rate)),
             "seconds": round(placed.span.duration, 2),
-            "slot": placed.slot + 1,
+            "slot": placed.slot,
             "line": placed.line,
             "text": placed.text,
             "from": clock(placed.span.start) if placed.voice is None else placed.voice.name,
