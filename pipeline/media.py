@@ -346,13 +346,13 @@ def run_ffmpeg(
         cwd=cwd,
         preexec_fn=die_with_parent if CAN_DIE else None,
     )
+    _RUNNING.add(process)
     lines: deque[str] = deque(maxlen=2000)
     assert process.stderr is not None
     reader = threading.Thread(target=collect_lines, args=(process.stderr, lines, on_line), daemon=True)
     reader.start()
     overdue = threading.Timer(timeout, process.kill)
     overdue.start()
-    _RUNNING.add(process)
     try:
         if chunks is not None and process.stdin is not None:
             _widen_pipe(process.stdin)

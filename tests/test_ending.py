@@ -76,8 +76,10 @@ def test_all_programs_of_a_process_can_be_ended(tmp_path: Path) -> None:
     until = time.monotonic() + 30
     while not list_programs(tmp_path) and time.monotonic() < until:
         time.sleep(0.02)
-    end_programs()
-    working.join(10)
+    until = time.monotonic() + 30
+    while working.is_alive() and time.monotonic() < until:  # it is seen a moment before it is known
+        end_programs()
+        working.join(0.1)
     assert not working.is_alive()
     assert len(raised) == 1
     assert not list_programs(tmp_path)

@@ -158,7 +158,7 @@ def test_the_gate_passes_and_the_files_are_there(made: Made) -> None:
     length = float(made.edit.output.frames / made.edit.output.frame_rate)
     assert length == pytest.approx(TRACK_SECONDS, abs=float(1 / made.edit.output.frame_rate))
     page = outcome.report.read_text()
-    assert page.count("data:image/jpeg;base64,") == len(made.edit.pieces)
+    assert page.count("data:image/jpeg;base64,") > len(made.edit.pieces)  # each piece, and runners-up
     assert "http://" not in page
     assert "https://" not in page
     assert {p.name for p in outcome.trailer.parent.iterdir()} - {"work", made.film.path.name} == {
