@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +17,7 @@ from flows.options import ConfigOption, JsonOption, SetOption
 
 if TYPE_CHECKING:
     from flows.passes import Report
+    from pipeline.ledger import Standing
     from pipeline.library import LibrarySettings
     from pipeline.settings import Site, TrailerConfig
 
@@ -100,7 +101,7 @@ def library(
         if dry_run or status:
             report = Report(folder.absolute(), tuple(make_row(standing) for standing in standings))
         else:
-            report = make_pass(folder, settings, wanted, site, display, deployment)
+            report = make_pass(folder, standings, settings, wanted, site, display, deployment)
     told: dict[str, Any] | str
     if as_json:
         from flows.passes import tell
@@ -112,21 +113,27 @@ def library(
 
 
 def make_pass(
-    folder: Path, settings: LibrarySettings, config: TrailerConfig, site: Site, display: Display, deployment: str
+    folder: Path,
+    standings: Sequence[Standing],
+    settings: LibrarySettings,
+    config: TrailerConfig,
+    site: Site,
+    display: Display,
+    deployment: str,
 ) -> Report:
     """One pass: through Prefect where a server is configured and something is to be made, else here.
 
-    deployment: that makes the films; "": one of this machine's own.
+    standings: how the films stand. deployment: that makes the films; "": one of this machine's own.
     """
     from flows.making import choose_prefect, require_server
-    from flows.passes import LocalMaker, Row, look, make_all, printable
+    from flows.passes import LocalMaker, Row, make_all, printable
     from flows.server import prepare_prefect
     from pipeline.ledger import PENDING
 
     if deployment:
         require_server()
-    standings = look(folder, settings, config, site)
-    if any(standing.fate in PENDING for standing in standings) and choose_prefect(forced=bool(deployment)):
+    pending = any(standing.fate in PENDING for standing in standings)
+    if pending and choose_prefect(forced=bool(deployment)):
         prepare_prefect(os.environ)
         with nullcontext(deployment) if deployment else makes_films(settings.together, site) as maker:
             from flows.library import run_library
@@ -137,7 +144,7 @@ def make_pass(
         display.say(f"{done} of {of}: {printable(row.name)}: {row.fate.value}" + (f", {row.why}" if row.why else ""))
 
     report = make_all(folder, standings, LocalMaker(settings.together, display.say), shown)
-    if any(standing.fate in PENDING for standing in standings):
+    if pending:
         from flows.notify import notify
         from flows.passes import tabulate
 
@@ -238,6 +245,7 @@ def gather(
 
     from pipeline.errors import InputError
     from pipeline.library import LibrarySettings
+    from pipeline.settings import tell_faults
 
     given = {
         "place": place or ("tree" if tree is not None else None),
@@ -250,8 +258,7 @@ def gather(
     try:
         return LibrarySettings.model_validate({name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        reasons = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise InputError(f"library settings that cannot be used: {reasons}") from error
+        raise InputError(f"library settings that cannot be used: {tell_faults(error)}") from error
 
 
 def describe(report: Report, *, everything: bool) -> str:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import InputError
 from pipeline.records import Cut, EditList, Placement, Span
+from pipeline.settings import tell_faults
 
 LARGEST_REQUEST = 1 << 20  # bytes
 BANNED = "banned by hand"
@@ -78,8 +79,7 @@ def read_request(path: Path) -> Request:
     try:
         return Request.model_validate(tree)
     except ValidationError as error:
-        reasons = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:3])
-        raise InputError(f"{path} cannot be used as edits: {reasons}") from error
+        raise InputError(f"{path} cannot be used as edits: {tell_faults(error)}") from error
 
 
 def parse_request(

@@ -398,8 +398,12 @@ def parse_config(values: dict[str, Any]) -> TrailerConfig:
     try:
         return TrailerConfig.model_validate(values)
     except ValidationError as error:
-        reasons = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise InputError(f"settings that cannot be used: {reasons} (see `trailer config`)") from error
+        raise InputError(f"settings that cannot be used: {tell_faults(error)} (see `trailer config`)") from error
+
+
+def tell_faults(error: ValidationError) -> str:
+    """What is wrong with which field, in one line."""
+    return "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
 
 
 def _assign(values: dict[str, Any], assignment: str) -> None:
