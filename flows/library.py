@@ -65,7 +65,10 @@ def stop_films(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
     del flow, state
     with get_client(sync_client=True) as client:
         wanted = FlowRunFilter(tags=FlowRunFilterTags(all_=[_tag(str(flow_run.id))]))
-        for film in client.read_flow_runs(flow_run_filter=wanted, limit=200):
+        films: list[FlowRun] = []
+        while some := client.read_flow_runs(flow_run_filter=wanted, offset=len(films)):  # the server gives so many at a time
+            films += some
+        for film in films:
             if film.state is None or film.state.is_final():
                 continue
             started = film.state.type in (StateType.RUNNING, StateType.PENDING)
